@@ -1,0 +1,3 @@
+//! The right to write: who holds it, how it is lost, what the operating system may see.
+
+pub mod sys;

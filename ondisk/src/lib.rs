@@ -1,0 +1,2 @@
+//! The on-disk format of the control volume: bytes in, bytes out.
+#![forbid(unsafe_code)]

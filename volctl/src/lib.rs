@@ -1,0 +1,1 @@
+//! The volume control process: engine, daemon, wire protocol and command line.
