@@ -1,0 +1,79 @@
+//! Which copy counts: total functions over the verdicts of copies (section 4).
+
+use crate::client_page::ClientPage;
+use crate::error::Verdict;
+use crate::header::TableHeader;
+use crate::slot::SlotSector;
+
+/// Which header copy counts, and whether the other needs to be written again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elected<T> {
+    /// What counts.
+    pub content: T,
+    /// The copy it was taken from.
+    pub copy: usize,
+    /// The other copy is valid and says the same.
+    pub whole: bool,
+}
+
+/// The newest valid header; None when neither copy is valid.
+/// An unsupported copy elects nothing: a newer program was here, and this one must not decide.
+pub fn header(copies: &[Verdict<TableHeader>; 2]) -> Option<Elected<TableHeader>> {
+    newest(copies, |h| h.commit)
+}
+
+/// The newest valid page copy by (incarnation, sequence).
+pub fn page(copies: &[Verdict<ClientPage>; 2]) -> Option<Elected<ClientPage>> {
+    newest(copies, |p| (p.sequence, p.incarnation))
+}
+
+fn newest<T: Clone + PartialEq, K: Ord>(copies: &[Verdict<T>; 2], key: impl Fn(&T) -> K) -> Option<Elected<T>> {
+    if copies.iter().any(|c| matches!(c, Verdict::Unsupported(_))) {
+        return None;
+    }
+    let (content, copy) = match (copies[0].as_valid(), copies[1].as_valid()) {
+        (Some(a), Some(b)) if key(b) > key(a) => (b, 1),
+        (Some(a), _) => (a, 0),
+        (None, Some(b)) => (b, 1),
+        (None, None) => return None,
+    };
+    let whole = copies[1 - copy].as_valid() == Some(content);
+    Some(Elected { content: content.clone(), copy, whole })
+}
+
+/// What a client's two sectors say together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotView {
+    /// Both sectors are valid: the one of the higher incarnation counts.
+    Known(SlotSector),
+    /// Either sector is bad or unreadable: nobody draws or enters past it. What is still legible is kept for people.
+    Unknown(Option<SlotSector>),
+}
+
+impl SlotView {
+    /// The sector that counts, if the slot is known.
+    pub fn known(&self) -> Option<&SlotSector> {
+        match self {
+            Self::Known(s) => Some(s),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// What can be read of it, believed or not.
+    pub fn legible(&self) -> Option<&SlotSector> {
+        match self {
+            Self::Known(s) => Some(s),
+            Self::Unknown(s) => s.as_ref(),
+        }
+    }
+}
+
+/// The sector of the higher incarnation, if both sectors are valid; a late write of an earlier incarnation hides nothing.
+pub fn slot(sectors: &[Verdict<SlotSector>; 2]) -> SlotView {
+    let higher = |a: &SlotSector, b: &SlotSector| if b.incarnation > a.incarnation { *b } else { *a };
+    match (sectors[0].as_valid(), sectors[1].as_valid()) {
+        (Some(a), Some(b)) => SlotView::Known(higher(a, b)),
+        (Some(s), None) | (None, Some(s)) => SlotView::Unknown(Some(*s)),
+        (None, None) => SlotView::Unknown(None),
+    }
+}

@@ -1,0 +1,119 @@
+//! The table header: root of the tables, written under the semaphore only (section 4).
+//!
+//! The head's stamp is the commit number. Lengths follow the geometry: `slots` = max_clients + 4,
+//! `cells` = max_clients + max_volumes (client records first).
+//!
+//! | offset | size | type | field | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | 64 | head | head | kind 3; stamp = commit number |
+//! | 64 | 8 | u64 | opened | how often the tables were opened for a tenure |
+//! | 72 | 2 | u16 | clients | client records in use |
+//! | 74 | 2 | u16 | volumes | volume control tables in use |
+//! | 76 | 4 | u32 | reserved | zero |
+//! | 80 | 8 x slots | u64 | reaped | highest reaped incarnation of each slot |
+//! | + | 24 x cells | entry | cells | version u8, 3 reserved bytes, crc u32, commit epoch u64, commit count u64 |
+
+use binrw::binrw;
+use serde::Serialize;
+
+use crate::block::{self, Kind, Place};
+use crate::error::Verdict;
+use crate::geometry::Geometry;
+use crate::ids::{CommitNo, Incarnation, SlotIndex};
+
+/// What the header says of one cell: which version counts, and how to recognise it.
+#[binrw]
+#[brw(little)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct CellEntry {
+    /// 0 or 1.
+    #[br(assert(version < 2))]
+    pub version: u8,
+    #[serde(skip)]
+    #[br(assert(reserved == [0; 3]))]
+    reserved: [u8; 3],
+    /// The checksum of the current version's blocks. Copies lie in different places, so this is the checksum
+    /// with the place left out: see [`block::content_crc`].
+    pub crc: u32,
+    /// The commit that wrote it.
+    pub commit: CommitNo,
+}
+
+impl CellEntry {
+    /// An entry.
+    pub fn new(version: u8, crc: u32, commit: CommitNo) -> Self {
+        Self { version, reserved: [0; 3], crc, commit }
+    }
+}
+
+/// The table header's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableHeader {
+    /// The commit that wrote this header.
+    pub commit: CommitNo,
+    /// How often the tables were opened for a tenure.
+    pub opened: u64,
+    /// Client records in use.
+    pub clients: u16,
+    /// Volume control tables in use.
+    pub volumes: u16,
+    /// Highest reaped incarnation of each slot.
+    pub reaped: Vec<Incarnation>,
+    /// The cells.
+    pub cells: Vec<CellEntry>,
+}
+
+#[binrw]
+#[brw(little)]
+#[br(import(slots: usize, cells: usize))]
+struct Body {
+    opened: u64,
+    clients: u16,
+    volumes: u16,
+    reserved: u32,
+    #[br(count = slots)]
+    reaped: Vec<Incarnation>,
+    #[br(count = cells)]
+    cells: Vec<CellEntry>,
+}
+
+impl TableHeader {
+    /// Bytes of a header, head included, for a geometry.
+    pub fn bytes(slots: u64, cells: u64) -> u64 {
+        80 + 8 * slots + 24 * cells
+    }
+
+    /// Was this incarnation of that slot reaped? Reaping n ends everything of incarnations up to n.
+    pub fn is_reaped(&self, slot: SlotIndex, incarnation: Incarnation) -> bool {
+        self.reaped.get(slot.index()).is_some_and(|r| incarnation <= *r)
+    }
+
+    /// Writes the copy for `place` into `block`.
+    pub fn encode(&self, place: Place, block: &mut [u8]) {
+        let body = Body {
+            opened: self.opened,
+            clients: self.clients,
+            volumes: self.volumes,
+            reserved: 0,
+            reaped: self.reaped.clone(),
+            cells: self.cells.clone(),
+        };
+        block::seal(block, Kind::Header, place, self.commit.into(), &body);
+    }
+
+    /// Decodes a copy read from `place`.
+    pub fn decode(block: &[u8], place: Place, geometry: &Geometry) -> Verdict<Self> {
+        block::open(block, Kind::Header, Some(place.table), place.offset).and_then(|opened| {
+            let args = (geometry.slot_count(), geometry.cell_count());
+            let b: Body = block::body(&opened, args, "table header")?;
+            Ok(Self {
+                commit: opened.stamp.into(),
+                opened: b.opened,
+                clients: b.clients,
+                volumes: b.volumes,
+                reaped: b.reaped,
+                cells: b.cells,
+            })
+        })
+    }
+}
