@@ -12,6 +12,8 @@
 //! | 48 | 8 | u64 | stamp minor | commit count; of slots the beat counter, of pages the page sequence |
 //! | 56 | 4 | u32 | crc32c | over the whole block with this field zero |
 //! | 60 | 4 | u32 | reserved | zero |
+//!
+//! The head keeps its layout in every format version, so that a newer version is told from damage.
 
 use std::io::Cursor;
 
@@ -128,11 +130,12 @@ pub(crate) struct Head {
 }
 
 /// The checksum of what a block says, its place left out: equal for both copies of one version of a cell, and
-/// what the table header names the cell by.
+/// what the table header names the cell by. (Total: of bytes too short for a head it covers what is there.)
 pub fn content_crc(block: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&block[..32]);
-    let crc = crc32c::crc32c_append(crc, &block[40..CRC_AT.start]);
-    crc32c::crc32c_append(crc, &block[CRC_AT.end..])
+    let part = |range: std::ops::Range<usize>| block.get(range).unwrap_or_default();
+    let crc = crc32c::crc32c(part(0..32));
+    let crc = crc32c::crc32c_append(crc, part(40..CRC_AT.start));
+    crc32c::crc32c_append(crc, part(CRC_AT.end..block.len()))
 }
 
 /// A block whose head and checksum were found good: its stamp, checksum and the bytes after the head.
@@ -158,12 +161,13 @@ fn checksum(block: &[u8]) -> u32 {
 /// Returns [`content_crc`]. Does not allocate.
 ///
 /// # Panics
-/// When the body does not fit: the geometry, checked before, makes room for every record.
+/// When the body does not fit or the place is no multiple of 512: the geometry, checked before, sees to both.
 pub fn seal<T>(block: &mut [u8], kind: Kind, place: Place, stamp: Stamp, body: &T) -> u32
 where
     T: BinWrite,
     for<'a> T: BinWrite<Args<'a> = ()>,
 {
+    assert!(place.offset.is_multiple_of(512), "blocks lie on sectors");
     block.fill(0);
     let head = Head {
         magic: MAGIC,
@@ -191,11 +195,13 @@ pub fn open(block: &[u8], kind: Kind, table: Option<Uuid>, offset: u64) -> Verdi
         return Verdict::Corrupt(Corrupt::Short(block.len()));
     };
     if head[..8] != MAGIC {
-        return if block.iter().all(|b| *b == 0) || kind == Kind::Superblock || kind == Kind::Envelope {
+        // A superblock or an envelope may lie on a device that was never ours; every other block was formatted
+        // by `init`, so that there foreign bytes are damage. A block of ours whose first bytes went is damage too.
+        let may_be_foreign = matches!(kind, Kind::Superblock | Kind::Envelope) && !looks_ours(head, kind, block.len());
+        return if may_be_foreign || block.iter().all(|b| *b == 0) {
             Verdict::Absent
         } else {
-            let found = u32::from_le_bytes([head[56], head[57], head[58], head[59]]);
-            Verdict::Corrupt(Corrupt::Checksum { found, computed: checksum(block) })
+            Verdict::Corrupt(Corrupt::Magic)
         };
     }
     let Ok(head) = Head::read_le(&mut Cursor::new(head)) else {
@@ -205,21 +211,25 @@ pub fn open(block: &[u8], kind: Kind, table: Option<Uuid>, offset: u64) -> Verdi
     if head.crc != computed {
         return Verdict::Corrupt(Corrupt::Checksum { found: head.crc, computed });
     }
+    // Table and place first: a block that was written for elsewhere says nothing about the version used here.
+    if table.is_some_and(|t| t != head.table) {
+        return Verdict::Corrupt(Corrupt::ForeignTable(head.table));
+    }
+    if head.sector.checked_mul(512) != Some(offset) {
+        return Verdict::Corrupt(Corrupt::Place { found: head.sector, expected: offset / 512 });
+    }
     if head.version != VERSION {
         return Verdict::Unsupported(head.version);
     }
     if head.kind != kind.number() {
         return Verdict::Corrupt(Corrupt::Kind { found: head.kind, expected: kind.number() });
     }
-    if table.is_some_and(|t| t != head.table) {
-        return Verdict::Corrupt(Corrupt::ForeignTable(head.table));
-    }
-    if head.sector != offset / 512 {
-        return Verdict::Corrupt(Corrupt::Place { found: head.sector, expected: offset / 512 });
-    }
     let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
-    if head.length != length || head.reserved != 0 {
+    if head.length != length {
         return Verdict::Corrupt(Corrupt::Length { found: head.length, expected: length });
+    }
+    if head.reserved != 0 {
+        return Verdict::Corrupt(Corrupt::Field("head reserved"));
     }
     Verdict::Valid(Opened {
         stamp: Stamp { major: head.major, minor: head.minor },
@@ -227,6 +237,12 @@ pub fn open(block: &[u8], kind: Kind, table: Option<Uuid>, offset: u64) -> Verdi
         table: head.table,
         body,
     })
+}
+
+/// Do the bytes after the magic name this kind and this length, as only a block of ours does?
+fn looks_ours(head: &[u8], kind: Kind, length: usize) -> bool {
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    head[8..10] == kind.number().to_le_bytes() && head[12..16] == length.to_le_bytes()
 }
 
 /// What the head of a block says of itself, unchecked: for `dump` and for finding misplaced blocks.

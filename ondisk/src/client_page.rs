@@ -10,7 +10,7 @@
 //! | 80 | 48 | bytes | reserved | zero |
 //! | 128 | 10240 | 32 x 320 | requests | one outgoing request each |
 //! | 10368 | 10240 | 32 x 320 | answers | one answer each |
-//! | 20608 | 256 x volumes | entry | volumes | one entry per volume control table |
+//! | 20608 | 256 x volumes | volumes x 256 | volumes | one volume entry per volume control table |
 //!
 //! Volume entry:
 //!
@@ -33,8 +33,30 @@
 //! | 112 | 128 | 8 x 16 | held | generations held, unused ones 0.0 |
 //! | 240 | 16 | bytes | reserved | zero |
 //!
-//! Request: present flag, to u16, number u64, id u64, volume uuid, created i64, message (1 + 255), zero to 320.
-//! Answer: present flag, verdict u8 (1 yes, 2 no, 3 later), request id u64, volume uuid, to u16, message (1 + 255), zero to 320.
+//! Request:
+//!
+//! | offset | size | type | field | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | 1 | flag | present | 0: no request, all the rest zero |
+//! | 1 | 2 | u16 | to | slot of the writer as the asker sees it, a client's |
+//! | 3 | 8 | u64 | number | place in the queue of the volume |
+//! | 11 | 8 | u64 | id | random |
+//! | 19 | 16 | uuid | volume | UUID of the volume |
+//! | 35 | 8 | i64 | created | milliseconds since 1970, for people |
+//! | 43 | 256 | text | message | length byte and 255 bytes of UTF-8 |
+//! | 299 | 21 | bytes | reserved | zero |
+//!
+//! Answer:
+//!
+//! | offset | size | type | field | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | 1 | flag | present | 0: no answer, all the rest zero |
+//! | 1 | 1 | u8 | verdict | 1 yes, 2 no, 3 later |
+//! | 2 | 8 | u64 | request | id of the request |
+//! | 10 | 16 | uuid | volume | UUID of the volume |
+//! | 26 | 2 | u16 | to | slot of the asker, a client's |
+//! | 28 | 256 | text | message | length byte and 255 bytes of UTF-8 |
+//! | 284 | 36 | bytes | reserved | zero |
 
 use binrw::binrw;
 use serde::{Deserialize, Serialize};
@@ -203,7 +225,7 @@ pub struct ClientPage {
 
 #[binrw]
 #[brw(little)]
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct RequestRoom {
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
@@ -223,7 +245,7 @@ struct RequestRoom {
 
 #[binrw]
 #[brw(little)]
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 struct AnswerRoom {
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
@@ -263,8 +285,14 @@ impl ClientPage {
         20608 + 256 * volumes
     }
 
-    /// Writes the copy for `place` into `block`.
+    /// Writes the copy for `place` into `block`. Volume entries that are left out say nothing.
+    ///
+    /// # Panics
+    /// When there are more requests or answers than fit, or more volume entries than the block has room for: none
+    /// may be lost without a word.
     pub fn encode(&self, place: Place, block: &mut [u8]) {
+        assert!(self.requests.len() <= REQUESTS, "a page has room for {REQUESTS} requests");
+        assert!(self.answers.len() <= ANSWERS, "a page has room for {ANSWERS} answers");
         let mut requests = vec![RequestRoom::default(); REQUESTS];
         for (room, r) in requests.iter_mut().zip(&self.requests) {
             *room = RequestRoom {
@@ -304,6 +332,13 @@ impl ClientPage {
         block::open(block, Kind::ClientPage, Some(place.table), place.offset).and_then(|opened| {
             let volumes = usize::from(geometry.max_volumes());
             let b: Body = block::body(&opened, (volumes,), "client page")?;
+            let is_client = |slot: SlotIndex| !geometry.is_admin(slot);
+            if b.requests.iter().any(|r| if r.present { !is_client(r.to) } else { *r != RequestRoom::default() }) {
+                return Err(Corrupt::Field("request"));
+            }
+            if b.answers.iter().any(|a| if a.present { !is_client(a.to) } else { *a != AnswerRoom::default() }) {
+                return Err(Corrupt::Field("answer"));
+            }
             let requests = b.requests.into_iter().filter(|r| r.present).map(Request::from).collect();
             let answers =
                 b.answers.into_iter().filter(|a| a.present).map(Answer::try_from).collect::<Result<_, _>>()?;

@@ -3,7 +3,7 @@
 //! | offset | size | type | field | meaning |
 //! | --- | --- | --- | --- | --- |
 //! | 0 | 64 | head | head | kind 5; stamp = commit number |
-//! | 64 | 1 | flag | present | 0: the record is not in use and the rest up to 248 is zero |
+//! | 64 | 1 | flag | present | 0: not in use, all the rest zero |
 //! | 65 | 64 | text | name | 1 to 63 bytes |
 //! | 129 | 64 | text | host | host name of the last log-on, may be empty |
 //! | 193 | 16 | uuid | uuid | of the client |
@@ -109,6 +109,9 @@ impl binrw::BinWrite for Body {
 }
 
 impl ClientRecord {
+    /// Bytes of a block of the cell, head included.
+    pub const BYTES: u64 = 248;
+
     /// Writes a version of the cell (None: not in use) into `block` and returns its content checksum.
     pub fn encode(record: Option<&Self>, place: Place, commit: CommitNo, block: &mut [u8]) -> u32 {
         block::seal(block, Kind::ClientRecord, place, commit.into(), &Body(record.cloned()))

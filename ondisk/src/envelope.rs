@@ -11,7 +11,7 @@
 //! | 137 | 1 | u8 | fs | 1 ext4, 2 XFS, 3 btrfs |
 //! | 138 | 2 | u16 | region_count | used entries of regions |
 //! | 140 | 4 | u32 | reserved | zero |
-//! | 144 | 96 | 4 x 24 | regions | kind u32 (1 data), reserved u32, first byte u64, length u64 |
+//! | 144 | 96 | 4 x 24 | regions | region entries as in the superblock; kind 1 is the data, others are skipped, unused ones zero |
 
 use binrw::binrw;
 use uuid::Uuid;
@@ -56,16 +56,22 @@ struct Body {
     created: i64,
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
+    #[br(assert(software_lock))]
     software_lock: bool,
     fs: FsKind,
     region_count: u16,
+    #[br(assert(reserved == 0))]
     reserved: u32,
     regions: [Region; 4],
 }
 
 impl Envelope {
     /// Writes the copy for byte `offset` of the volume's device.
+    ///
+    /// # Panics
+    /// When the file system would lie over the envelope itself.
     pub fn encode(&self, offset: u64, block: &mut [u8]) {
+        assert!(self.data_first >= ENVELOPE_BYTES, "the file system lies behind the envelope");
         let mut regions = [Region::default(); 4];
         regions[0].kind = DATA_REGION;
         regions[0].first = self.data_first;
@@ -86,8 +92,19 @@ impl Envelope {
     pub fn decode(block: &[u8], offset: u64) -> Verdict<Self> {
         block::open(block, Kind::Envelope, None, offset).and_then(|opened| {
             let b: Body = block::body(&opened, (), "envelope")?;
-            let data = b.regions.first().filter(|r| b.region_count >= 1 && r.kind == DATA_REGION);
-            let data = data.ok_or(Corrupt::Field("regions"))?;
+            let (used, unused) =
+                b.regions.split_at_checked(usize::from(b.region_count)).ok_or(Corrupt::Field("region_count"))?;
+            if used.iter().any(|r| r.kind == 0) || unused.iter().any(|r| *r != Region::default()) {
+                return Err(Corrupt::Field("regions"));
+            }
+            let mut data = used.iter().filter(|r| r.kind == DATA_REGION);
+            let (Some(data), None) = (data.next(), data.next()) else {
+                return Err(Corrupt::Field("data region"));
+            };
+            // The file system lies behind both copies, within what a device can have.
+            if data.first < ENVELOPE_BYTES || data.first.checked_add(data.length).is_none() {
+                return Err(Corrupt::Field("data region"));
+            }
             Ok(Self {
                 volume: opened.table,
                 name: b.name,

@@ -5,7 +5,7 @@ use thiserror::Error;
 /// The outcome of decoding one block. A reader adds a fifth, "unreadable", when the device gave an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict<T> {
-    /// All zeroes or foreign bytes: no block of ours was ever written here.
+    /// No block of ours was ever written here: all zeroes; of a superblock or an envelope, foreign bytes too.
     Absent,
     /// A whole block of the expected kind, table and place.
     Valid(T),
@@ -68,6 +68,9 @@ pub enum Corrupt {
         /// The checksum of its bytes.
         computed: u32,
     },
+    /// Foreign bytes where `init` had put a block.
+    #[error("it does not begin like a block of volctl")]
+    Magic,
     /// A block of another kind lies here.
     #[error("block is of kind {found}, expected {expected}")]
     Kind {

@@ -4,6 +4,10 @@
 //! | superblock | slots: (max_clients + 4) x 2 strides | header: 2 copies | pages: max_clients x 2 | client cells x 4 | volume cells x 4 | free ... | superblock |
 //! ```
 //! Slots and header are neighbours, so that one read polls everything.
+//!
+//! Everything but the superblock copies is aligned to the larger of 4096 and the stride, and every block that can
+//! be written alone fills whole units of that: a device that rewrites a whole physical block for a part of it, and
+//! tears it, then hurts one block of one owner (trace C3).
 
 use std::ops::Range;
 
@@ -13,8 +17,10 @@ use uuid::Uuid;
 
 use crate::block::Place;
 use crate::client_page::ClientPage;
+use crate::client_record::ClientRecord;
 use crate::header::TableHeader;
 use crate::ids::{SlotIndex, VolumeIndex};
+use crate::slot::{MAX_STRIDE, MIN_STRIDE};
 use crate::superblock::{
     KNOWN_INCOMPATIBLE, KNOWN_READ_ONLY, Region, RegionKind, SUPERBLOCK_BYTES, Superblock, Timings,
 };
@@ -89,11 +95,8 @@ pub struct Geometry {
     pages: Range<u64>,
     client_cells: Range<u64>,
     volume_cells: Range<u64>,
+    used_end: u64,
     writable: bool,
-}
-
-fn up(bytes: u64) -> u64 {
-    bytes.div_ceil(ALIGN) * ALIGN
 }
 
 impl Geometry {
@@ -105,13 +108,15 @@ impl Geometry {
         if !(1..=MAX_VOLUMES).contains(&volumes) {
             return Err(GeometryError::Volumes(volumes));
         }
-        if !stride.is_power_of_two() || !(512..=65536).contains(&stride) {
+        if !stride.is_power_of_two() || !(MIN_STRIDE..=MAX_STRIDE).contains(&stride) {
             return Err(GeometryError::Stride(stride));
         }
+        let align = ALIGN.max(u64::from(stride));
+        let up = |bytes: u64| bytes.div_ceil(align) * align;
         let (c, v) = (u64::from(clients), u64::from(volumes));
         let slot_count = c + u64::from(ADMIN_SLOTS);
         let total = total / ALIGN * ALIGN;
-        let mut at = u64::from(SUPERBLOCK_BYTES);
+        let mut at = up(u64::from(SUPERBLOCK_BYTES));
         let mut take = |bytes: u64| {
             let range = at..at + up(bytes);
             at = range.end;
@@ -120,7 +125,7 @@ impl Geometry {
         let slots = take(slot_count * 2 * u64::from(stride));
         let header = take(2 * up(TableHeader::bytes(slot_count, c + v)));
         let pages = take(c * 2 * up(ClientPage::bytes(v)));
-        let client_cells = take(c * CELL_BLOCKS * ALIGN);
+        let client_cells = take(c * CELL_BLOCKS * up(ClientRecord::BYTES));
         let volume_cells = take(v * CELL_BLOCKS * up(VolumeTable::FIXED_BYTES + 8 * c));
         let needed = at + u64::from(SUPERBLOCK_BYTES);
         if total < needed {
@@ -137,6 +142,7 @@ impl Geometry {
             pages,
             client_cells,
             volume_cells,
+            used_end: at,
             writable: true,
         })
     }
@@ -150,10 +156,16 @@ impl Geometry {
             return Err(GeometryError::Timings(rule));
         }
         let mut plan = Self::plan(sb.uuid, sb.max_clients, sb.max_volumes, sb.stride, sb.total)?;
+        if plan.total != sb.total {
+            return Err(GeometryError::Regions("the control volume's size is no multiple of 4096"));
+        }
         plan.writable = sb.read_only & !KNOWN_READ_ONLY == 0;
         for (kind, number) in RegionKind::ALL {
-            let region =
-                sb.regions.iter().find(|r| r.kind == number).ok_or(GeometryError::Regions("a region is missing"))?;
+            let mut of_kind = sb.regions.iter().filter(|r| r.kind == number);
+            let region = of_kind.next().ok_or(GeometryError::Regions("a region is missing"))?;
+            if of_kind.next().is_some() {
+                return Err(GeometryError::Regions("a region is named twice"));
+            }
             let end = region.first.checked_add(region.length).ok_or(GeometryError::Regions("a region has no end"))?;
             let planned = plan.region_mut(kind);
             if region.length != planned.end - planned.start {
@@ -165,19 +177,30 @@ impl Geometry {
         Ok(plan)
     }
 
-    fn check_regions(&self, sb: &Superblock) -> Result<(), GeometryError> {
+    /// Regions of kinds to come are skipped, but not before it is known that they leave the others alone.
+    fn check_regions(&mut self, sb: &Superblock) -> Result<(), GeometryError> {
         let copy = u64::from(SUPERBLOCK_BYTES);
-        let mut spans: Vec<(u64, u64)> = vec![(0, copy), (self.total - copy, self.total)];
+        let align = ALIGN.max(u64::from(self.stride));
+        // The trailing superblock's whole physical block is taken.
+        let last = (self.total - copy) / align * align;
+        let mut spans: Vec<(u64, u64)> = vec![(0, align)];
         for r in &sb.regions {
             let end = r.first.checked_add(r.length).ok_or(GeometryError::Regions("a region has no end"))?;
-            if r.first % ALIGN != 0 {
+            if !r.first.is_multiple_of(align) {
                 return Err(GeometryError::Regions("a region is not aligned"));
+            }
+            if r.length == 0 {
+                return Err(GeometryError::Regions("a region is empty"));
             }
             spans.push((r.first, end));
         }
         spans.sort_unstable();
+        self.used_end = spans.iter().map(|s| s.1).max().unwrap_or(align);
         if spans.windows(2).any(|w| w[0].1 > w[1].0) {
-            return Err(GeometryError::Regions("regions overlap or leave the device"));
+            return Err(GeometryError::Regions("regions overlap"));
+        }
+        if self.used_end > last {
+            return Err(GeometryError::Regions("a region leaves the device or covers the trailing superblock"));
         }
         if self.slots.end != self.header.start {
             return Err(GeometryError::Regions("slots and header are not neighbours"));
@@ -296,7 +319,11 @@ impl Geometry {
         self.slots.start..self.header.end
     }
     /// A slot's sector 0 or 1.
+    ///
+    /// # Panics
+    /// Outside the slots: such a place would lie in another region. (Slot numbers from disk are checked in decoding.)
     pub fn slot_sector(&self, slot: SlotIndex, sector: usize) -> Place {
+        assert!(slot.index() < self.slot_count(), "slot {slot} is not on this control volume");
         let index = slot.index() * 2 + (sector & 1);
         self.place(self.slots.start + self.offset_of(index, u64::from(self.stride)))
     }
@@ -313,7 +340,11 @@ impl Geometry {
         self.len((self.pages.end - self.pages.start) / (2 * u64::from(self.max_clients)))
     }
     /// A client's page copy, 0 or 1.
+    ///
+    /// # Panics
+    /// Outside the clients: an administration slot has no page.
     pub fn page_copy(&self, slot: SlotIndex, copy: usize) -> Place {
+        assert!(!self.is_admin(slot), "slot {slot} has no page");
         let index = slot.index() * 2 + (copy & 1);
         self.place(self.pages.start + self.offset_of(index, self.page_bytes() as u64))
     }
@@ -326,22 +357,21 @@ impl Geometry {
         self.len((region.end - region.start) / (CELL_BLOCKS * u64::from(count)))
     }
     /// A block of a cell: version 0 or 1, copy 0 or 1.
+    ///
+    /// # Panics
+    /// Outside the cells: an administration slot has no record.
     pub fn cell_block(&self, cell: CellId, version: u8, copy: usize) -> Place {
-        let (region, index) = match cell {
-            CellId::Client(s) => (&self.client_cells, s.index()),
-            CellId::Volume(v) => (&self.volume_cells, v.index()),
+        let (region, index, count) = match cell {
+            CellId::Client(s) => (&self.client_cells, s.index(), self.max_clients),
+            CellId::Volume(v) => (&self.volume_cells, v.index(), self.max_volumes),
         };
+        assert!(index < usize::from(count), "{cell:?} is not on this control volume");
         let block = index * 4 + usize::from(version & 1) * 2 + (copy & 1);
         self.place(region.start + self.offset_of(block, self.cell_bytes(cell) as u64))
     }
-    /// Bytes in front of the trailing superblock that no region uses: padding.
+    /// Bytes in front of the trailing superblock that no region uses, those of kinds to come included: padding.
     pub fn free_area(&self) -> Range<u64> {
-        let end = [&self.slots, &self.header, &self.pages, &self.client_cells, &self.volume_cells]
-            .iter()
-            .map(|r| r.end)
-            .max()
-            .unwrap_or(0);
-        end..self.total - u64::from(SUPERBLOCK_BYTES)
+        self.used_end..self.total - u64::from(SUPERBLOCK_BYTES)
     }
 
     fn place(&self, offset: u64) -> Place {

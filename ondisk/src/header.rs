@@ -9,15 +9,25 @@
 //! | 64 | 8 | u64 | opened | how often the tables were opened for a tenure |
 //! | 72 | 2 | u16 | clients | client records in use |
 //! | 74 | 2 | u16 | volumes | volume control tables in use |
-//! | 76 | 4 | u32 | reserved | zero |
-//! | 80 | 8 x slots | u64 | reaped | highest reaped incarnation of each slot |
-//! | + | 24 x cells | entry | cells | version u8, 3 reserved bytes, crc u32, commit epoch u64, commit count u64 |
+//! | 76 | 2 | u16 | slot_count | length of `reaped`, as the geometry has it |
+//! | 78 | 2 | u16 | cell_count | length of `cells`, as the geometry has it |
+//! | 80 | 8 x slots | slots x 8 | reaped | u64: highest reaped incarnation of each slot |
+//! | 80 + 8 x slots | 24 x cells | cells x 24 | cells | one cell entry each |
+//!
+//! Cell entry:
+//!
+//! | offset | size | type | field | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | 1 | u8 | version | 0 or 1: the version that counts |
+//! | 1 | 3 | bytes | reserved | zero |
+//! | 4 | 4 | u32 | crc | CRC32C of that version's blocks, their place and checksum fields left out |
+//! | 8 | 16 | commit | commit | the commit that wrote it |
 
 use binrw::binrw;
 use serde::Serialize;
 
 use crate::block::{self, Kind, Place};
-use crate::error::Verdict;
+use crate::error::{Corrupt, Verdict};
 use crate::geometry::Geometry;
 use crate::ids::{CommitNo, Incarnation, SlotIndex};
 
@@ -65,15 +75,18 @@ pub struct TableHeader {
 
 #[binrw]
 #[brw(little)]
-#[br(import(slots: usize, cells: usize))]
+#[br(import(slots: usize, cells_expected: usize))]
 struct Body {
     opened: u64,
     clients: u16,
     volumes: u16,
-    reserved: u32,
+    #[br(assert(usize::from(slot_count) == slots))]
+    slot_count: u16,
+    #[br(assert(usize::from(cell_count) == cells_expected))]
+    cell_count: u16,
     #[br(count = slots)]
     reaped: Vec<Incarnation>,
-    #[br(count = cells)]
+    #[br(count = cells_expected)]
     cells: Vec<CellEntry>,
 }
 
@@ -89,12 +102,17 @@ impl TableHeader {
     }
 
     /// Writes the copy for `place` into `block`.
+    ///
+    /// # Panics
+    /// When the lists are longer than any geometry has them, or than the block has room for.
     pub fn encode(&self, place: Place, block: &mut [u8]) {
+        let count = |len: usize| u16::try_from(len).expect("the limits keep counts far below 65536");
         let body = Body {
             opened: self.opened,
             clients: self.clients,
             volumes: self.volumes,
-            reserved: 0,
+            slot_count: count(self.reaped.len()),
+            cell_count: count(self.cells.len()),
             reaped: self.reaped.clone(),
             cells: self.cells.clone(),
         };
@@ -106,6 +124,9 @@ impl TableHeader {
         block::open(block, Kind::Header, Some(place.table), place.offset).and_then(|opened| {
             let args = (geometry.slot_count(), geometry.cell_count());
             let b: Body = block::body(&opened, args, "table header")?;
+            if b.clients > geometry.max_clients() || b.volumes > geometry.max_volumes() {
+                return Err(Corrupt::Field("counts of cells in use"));
+            }
             Ok(Self {
                 commit: opened.stamp.into(),
                 opened: b.opened,

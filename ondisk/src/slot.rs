@@ -30,6 +30,8 @@ use crate::ids::{CommitNo, DaemonId, Incarnation, Ticket};
 
 /// Smallest stride: one 512-byte sector.
 pub const MIN_STRIDE: u32 = 512;
+/// Largest stride: the largest block a Linux device can have.
+pub const MAX_STRIDE: u32 = 65536;
 
 /// The lock file that a running daemon holds on its host, by which a later daemon proves it gone (section 6).
 #[binrw]
@@ -90,6 +92,7 @@ struct Body {
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
     gui: bool,
+    #[br(assert(reserved == 0))]
     reserved: u32,
     acknowledged: CommitNo,
     daemon_id: DaemonId,

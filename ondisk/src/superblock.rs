@@ -20,7 +20,16 @@
 //! | 120 | 64 | text | label | length byte and 63 bytes of UTF-8 |
 //! | 184 | 2 | u16 | region_count | used entries of regions |
 //! | 186 | 6 | bytes | reserved | zero |
-//! | 192 | 384 | 16 x 24 | regions | kind u32, reserved u32, first byte u64, length u64 |
+//! | 192 | 384 | 16 x 24 | regions | one region entry each, unused ones zero |
+//!
+//! Region entry:
+//!
+//! | offset | size | type | field | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | 4 | u32 | kind | 1 slots, 2 header, 3 pages, 4 client cells, 5 volume cells; others are skipped; in an envelope 1 data |
+//! | 4 | 4 | u32 | reserved | zero |
+//! | 8 | 8 | u64 | first | first byte |
+//! | 16 | 8 | u64 | length | bytes |
 
 use std::time::Duration;
 
@@ -34,6 +43,8 @@ use crate::text::Label;
 
 /// Bytes of a superblock copy.
 pub const SUPERBLOCK_BYTES: u32 = 4096;
+/// Regions that a superblock can name.
+pub const REGIONS: usize = 16;
 /// Incompatible features this program knows.
 pub const KNOWN_INCOMPATIBLE: u32 = 0;
 /// Read-only-compatible features this program knows.
@@ -160,11 +171,19 @@ pub struct Region {
     /// The number of the kind, see [`RegionKind::ALL`].
     pub kind: u32,
     #[serde(skip)]
+    #[br(assert(reserved == 0))]
     reserved: u32,
     /// First byte.
     pub first: u64,
     /// Length in bytes.
     pub length: u64,
+}
+
+impl RegionKind {
+    /// The kind of a number on disk; None for regions to come.
+    pub fn of(number: u32) -> Option<Self> {
+        Self::ALL.iter().find(|(_, n)| *n == number).map(|(k, _)| *k)
+    }
 }
 
 impl Region {
@@ -215,6 +234,7 @@ struct Body {
     lock: u16,
     max_clients: u16,
     max_volumes: u16,
+    #[br(assert(reserved == 0))]
     reserved: u16,
     stride: u32,
     total: u64,
@@ -225,16 +245,21 @@ struct Body {
     poll: u32,
     label: Label,
     region_count: u16,
+    #[br(assert(reserved_regions == [0; 6]))]
     reserved_regions: [u8; 6],
-    regions: [Region; 16],
+    regions: [Region; REGIONS],
 }
 
 impl Superblock {
     /// Writes the copy that belongs at `offset` into `block`.
+    ///
+    /// # Panics
+    /// When there are more regions than [`REGIONS`]: none may be lost without a word.
     pub fn encode(&self, offset: u64, block: &mut [u8]) {
-        let mut regions = [Region::default(); 16];
-        let count = self.regions.len().min(16);
-        regions[..count].copy_from_slice(&self.regions[..count]);
+        let mut regions = [Region::default(); REGIONS];
+        let count = self.regions.len();
+        assert!(count <= REGIONS, "a superblock names at most {REGIONS} regions");
+        regions[..count].copy_from_slice(&self.regions);
         let lock = LockKind::ALL.iter().find(|(k, _)| *k == self.lock).map_or(0, |(_, n)| *n);
         let body = Body {
             compatible: self.compatible,
@@ -265,7 +290,11 @@ impl Superblock {
             let b: Body = block::body(&opened, (), "superblock")?;
             let lock =
                 LockKind::ALL.iter().find(|(_, n)| *n == b.lock).map(|(k, _)| *k).ok_or(Corrupt::Field("lock"))?;
-            let regions = b.regions.get(..usize::from(b.region_count)).ok_or(Corrupt::Field("region_count"))?;
+            let (regions, unused) =
+                b.regions.split_at_checked(usize::from(b.region_count)).ok_or(Corrupt::Field("region_count"))?;
+            if regions.iter().any(|r| r.kind == 0) || unused.iter().any(|r| *r != Region::default()) {
+                return Err(Corrupt::Field("regions"));
+            }
             Ok(Self {
                 uuid: opened.table,
                 compatible: b.compatible,

@@ -44,6 +44,7 @@ pub type Label = Text<63>;
 impl<const N: usize> Text<N> {
     /// Takes the text if it fits.
     pub fn new(text: impl Into<String>) -> Result<Self, TextError> {
+        const { assert!(N <= 255, "the length is one byte") };
         let text = text.into();
         if text.len() > N {
             return Err(TextError::TooLong { found: text.len(), room: N });

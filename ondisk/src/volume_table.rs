@@ -16,7 +16,7 @@
 //! | 252 | 1 | flag | write_enabled | anyone may write (1392) |
 //! | 253 | 256 | text | device | path of the device as it was added |
 //! | 509 | 1 | flag | writer present | 0: nobody writes (1394), the next 28 bytes are zero |
-//! | 510 | 2 | u16 | writer slot | of the writer |
+//! | 510 | 2 | u16 | writer slot | of the writer, a client's |
 //! | 512 | 8 | u64 | writer incarnation | of the writer |
 //! | 520 | 8 | u64 | writer epoch | the epoch that gave the grant |
 //! | 528 | 8 | u64 | writer in-flight | milliseconds; all ones: no bound |
@@ -24,14 +24,24 @@
 //! | 537 | 1 | u8 | writer reserved | zero |
 //! | 538 | 8 | u64 | dirty_since | grant epoch, 0 = clean |
 //! | 546 | 1 | flag | next present | 0: promised to nobody, the next 18 bytes are zero |
-//! | 547 | 2 | u16 | next slot | who was promised it |
+//! | 547 | 2 | u16 | next slot | who was promised it, a client's |
 //! | 549 | 8 | u64 | next incarnation | of that client |
 //! | 557 | 8 | u64 | next request | random id of its request |
 //! | 565 | 16 | generation | last | last generation published before a release |
 //! | 581 | 8 | i64 | modified | milliseconds since 1970 of that publish, for people |
 //! | 589 | 1 | flag | check_due | the last writer died; the file system is checked at the next release |
 //! | 590 | 50 | bytes | reserved | zero |
-//! | 640 | 8 x clients | permission | permissions | access u8 (0 none, 1 read, 2 write), lockout flag, auto update flag, reserved u8, check interval u32 ms |
+//! | 640 | 8 x clients | clients x 8 | permissions | one permission entry per client slot |
+//!
+//! Permission entry:
+//!
+//! | offset | size | type | field | meaning |
+//! | --- | --- | --- | --- | --- |
+//! | 0 | 1 | u8 | access | 0 none, 1 read, 2 write (1388) |
+//! | 1 | 1 | flag | lockout | may not ask for the write privilege (1396) |
+//! | 2 | 1 | flag | auto_update | switches to newer generations by itself (1384) |
+//! | 3 | 1 | u8 | reserved | zero |
+//! | 4 | 4 | u32 | check | how often it looks for a newer generation, milliseconds |
 
 use binrw::binrw;
 use serde::{Deserialize, Serialize};
@@ -39,7 +49,7 @@ use uuid::Uuid;
 
 use crate::block::{self, Kind, Place};
 use crate::codec::{Flag, Maybe, uuid_bytes};
-use crate::error::Verdict;
+use crate::error::{Corrupt, Verdict};
 use crate::ids::{CommitNo, Generation, InFlight, Incarnation, RequestId, SlotIndex};
 use crate::text::{Label, Message, Name};
 
@@ -206,6 +216,8 @@ pub struct Permission {
 }
 
 impl Permission {
+    const ROOM: usize = 8;
+
     /// A permission.
     pub fn new(access: Access, lockout: bool, auto_update: bool, check_ms: u32) -> Self {
         Self { access, lockout, auto_update, reserved: 0, check_ms }
@@ -311,6 +323,9 @@ fn write_next(next: &Option<NextWriter>) -> binrw::BinResult<()> {
     Maybe::write(next.as_ref(), writer, endian, NextWriter::ROOM)
 }
 
+/// Bytes from behind `present` to the permissions.
+const ROOM: usize = 575;
+
 struct Body(Option<VolumeTable>);
 
 impl binrw::BinRead for Body {
@@ -322,7 +337,14 @@ impl binrw::BinRead for Body {
     ) -> binrw::BinResult<Self> {
         let pos = r.stream_position()?;
         match u8::read_options(r, e, ())? {
-            0 => Ok(Self(None)),
+            0 => {
+                let mut rest = vec![0u8; ROOM + Permission::ROOM * clients];
+                r.read_exact(&mut rest)?;
+                if rest.iter().any(|b| *b != 0) {
+                    return Err(binrw::Error::AssertFail { pos, message: "absent table".to_owned() });
+                }
+                Ok(Self(None))
+            }
             1 => Ok(Self(Some(VolumeTable::read_options(r, e, (clients,))?))),
             _ => Err(binrw::Error::AssertFail { pos, message: "presence".to_owned() }),
         }
@@ -355,6 +377,15 @@ impl VolumeTable {
     pub fn decode(block: &[u8], place: Place, clients: usize) -> Verdict<(Option<Self>, CommitNo, u32)> {
         block::open(block, Kind::VolumeTable, Some(place.table), place.offset).and_then(|opened| {
             let b: Body = block::body(&opened, (clients,), "volume control table")?;
+            if let Some(table) = &b.0 {
+                let beyond = |slot: SlotIndex| slot.index() >= clients;
+                if table.writer.is_some_and(|w| beyond(w.slot)) {
+                    return Err(Corrupt::Field("writer slot"));
+                }
+                if table.next.is_some_and(|n| beyond(n.slot)) {
+                    return Err(Corrupt::Field("next slot"));
+                }
+            }
             Ok((b.0, opened.stamp.into(), opened.crc))
         })
     }
