@@ -1,6 +1,12 @@
 //! The right to write: who holds it, how it is lost, what the operating system may see.
 
 pub mod check;
+pub mod lease;
+pub mod logon;
+pub mod poll;
+pub mod rules;
+pub mod semaphore;
 pub mod sys;
 pub mod tables;
 pub mod transaction;
+pub mod watch;
