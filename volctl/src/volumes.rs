@@ -1,0 +1,19 @@
+//! How a volume is proven, mounted, switched, published and checked (sections 7, 8 and 11).
+//!
+//! A library room: blocking functions that worker threads call. No engine, no tables, no clock of its own:
+//! who may do what, and when, is decided elsewhere.
+
+pub mod busy;
+pub mod elsewhere;
+pub mod envelope_io;
+pub mod fscheck;
+pub mod identify;
+pub mod inflight;
+pub mod kinds;
+mod mountinfo;
+pub mod mounting;
+pub mod publish;
+mod sysfs;
+
+#[cfg(test)]
+mod loop_tests;
