@@ -105,7 +105,7 @@ fn measure_file(path: &Path, device: u64) -> Inflight {
     ];
     const NFS: i64 = 0x6969;
     let magic = match statfs(path) {
-        Ok(found) => i64::from(found.filesystem_type().0),
+        Ok(found) => found.filesystem_type().0,
         Err(error) => return unknown(format!("{}: {error}", path.display())),
     };
     if LOCAL.contains(&magic) {

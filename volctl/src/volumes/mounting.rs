@@ -184,8 +184,9 @@ fn snapshot_id(whole: &DetachedMount, path: &str) -> Result<u64, MountError> {
 
 /// Mounts a volume for its writer, detached.
 ///
-/// With `snapshot_policy` (btrfs): `flushoncommit`, so that a snapshot holds what was written and renamed before
-/// it; no interrupted balance goes on; and no access times, which would make every look a change to publish.
+/// Without access times, which would make every look a change to publish. With `snapshot_policy` (btrfs):
+/// `flushoncommit`, so that a snapshot holds what was written and renamed before it, and no interrupted
+/// balance goes on.
 ///
 /// # Errors
 /// [`MountError::DeviceReadOnly`], [`MountError::AlreadyOpen`], [`MountError::Refused`] with the kernel's own words.
@@ -207,8 +208,7 @@ pub fn mount_writer(
         FsKind::Btrfs if snapshots => &[(c"flushoncommit", None), (c"skip_balance", None)],
         FsKind::Ext4 | FsKind::Btrfs => &[],
     };
-    let attributes =
-        sys::ATTR_NOSUID | sys::ATTR_NODEV | if snapshots { sys::ATTR_NOATIME } else { 0 };
+    let attributes = sys::ATTR_NOSUID | sys::ATTR_NODEV | sys::ATTR_NOATIME;
     open_fs(device, kind, options, attributes, true)
 }
 

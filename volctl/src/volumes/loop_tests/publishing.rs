@@ -1,0 +1,237 @@
+//! What is published is what a reader on a loop device of its own sees.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::volumes::kinds::Generation;
+use crate::volumes::mounting::MountError;
+use crate::volumes::publish::snapshots::{
+    delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
+};
+use crate::volumes::publish::{PublishError, changed_since, publish_freeze, sample};
+
+const fn generation(epoch: u64, count: u64) -> Generation {
+    Generation { epoch, count }
+}
+
+#[test]
+fn loop_a_freeze_shows_everything_to_a_reader() {
+    for kind in [FsKind::Ext4, FsKind::Xfs] {
+        let mut bed = Bed::new(kind);
+        bed.writer(kind);
+        write(&bed.root, "file", "never synced by its writer");
+        let mount = bed.root.open("w").unwrap();
+        let reader = publish_freeze(&mount, || Ok::<_, ()>(bed.reader(kind, None))).unwrap();
+        bed.root.attach(reader, "during").unwrap();
+        let reader = bed.reader(kind, None);
+        bed.root.attach(reader, "after").unwrap();
+        for volume in ["during", "after"] {
+            let text = fs::read_to_string(bed.root.path_of(volume).join("file"));
+            assert_eq!(
+                text.unwrap(),
+                "never synced by its writer",
+                "{kind} {volume}"
+            );
+        }
+        write(&bed.root, "file", "the writer goes on");
+    }
+}
+
+#[test]
+fn loop_a_failed_or_panicking_raise_leaves_nobody_frozen() {
+    let mut bed = Bed::new(FsKind::Ext4);
+    bed.writer(FsKind::Ext4);
+    let mount = bed.root.open("w").unwrap();
+    let failed = publish_freeze(&mount, || Err::<(), _>("lease over"));
+    assert!(matches!(failed, Err(PublishError::Raise("lease over"))));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        publish_freeze(&mount, || -> Result<(), ()> { panic!("a bug in raise") })
+    }));
+    assert!(panicked.is_err());
+    // Would hang for ever on a frozen file system.
+    write(&bed.root, "file", "written");
+    lockdriver::sys::freeze::freeze(&mount).unwrap();
+    let foreign = publish_freeze(&mount, || Ok::<_, ()>(()));
+    lockdriver::sys::freeze::thaw(&mount).unwrap();
+    assert!(matches!(foreign, Err(PublishError::FrozenByOther)));
+}
+
+#[test]
+fn loop_a_publish_does_not_cause_the_next_and_a_write_does() {
+    for kind in KINDS {
+        let mut bed = Bed::new(kind);
+        bed.writer(kind);
+        let mount = bed.root.open("w").unwrap();
+        for round in 1..4 {
+            write(&bed.root, "file", &format!("round {round}"));
+            if kind == FsKind::Btrfs {
+                publish_snapshot(&mount, generation(1, round)).unwrap();
+                if round > 1 {
+                    delete_snapshot(&mount, generation(1, round - 1)).unwrap();
+                }
+            } else {
+                publish_freeze(&mount, || Ok::<_, ()>(())).unwrap();
+            }
+            let after = sample(&mount).unwrap();
+            fs::read_to_string(bed.root.path_of("w").join("file")).unwrap();
+            for _ in 0..3 {
+                assert!(
+                    !changed_since(&mount, &after).unwrap(),
+                    "{kind} round {round}"
+                );
+            }
+            write(&bed.root, "other", "x");
+            assert!(
+                changed_since(&mount, &after).unwrap(),
+                "{kind} round {round}"
+            );
+        }
+    }
+}
+
+#[test]
+fn loop_a_snapshot_reader_sees_exactly_the_published_state() {
+    let kind = FsKind::Btrfs;
+    let mut bed = Bed::new(kind);
+    bed.writer(kind);
+    let mount = bed.root.open("w").unwrap();
+    for count in 1..=3 {
+        write(&bed.root, "file", &format!("state {count}"));
+        write(&bed.root, &format!("only-in-{count}"), "x");
+        publish_snapshot(&mount, generation(7, count)).unwrap();
+        fs::remove_file(bed.root.path_of("w").join(format!("only-in-{count}"))).unwrap();
+        write(&bed.root, "file", "not published");
+    }
+    for count in 1..=3 {
+        let path = generation(7, count).snapshot_path();
+        let reader = bed.reader(kind, Some(&path));
+        let mounted = bed.root.switch_beneath(reader, "r").unwrap();
+        assert_eq!(
+            fs::read_to_string(mounted.path.join("file")).unwrap(),
+            format!("state {count}")
+        );
+        let there: Vec<bool> = (1..=3)
+            .map(|n| mounted.path.join(format!("only-in-{n}")).exists())
+            .collect();
+        assert_eq!(there, [count == 1, count == 2, count == 3]);
+    }
+    let mode = fs::metadata(bed.root.path_of("w").join(".volctl"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700);
+}
+
+#[test]
+fn loop_snapshots_are_listed_deleted_and_never_replaced() {
+    let mut bed = Bed::new(FsKind::Btrfs);
+    bed.writer(FsKind::Btrfs);
+    let mount = bed.root.open("w").unwrap();
+    assert_eq!(list_snapshots(&mount).unwrap(), []);
+    for count in [10, 9, 1] {
+        publish_snapshot(&mount, generation(2, count)).unwrap();
+    }
+    fs::create_dir(bed.root.path_of("w").join(".volctl/gen-5-5")).unwrap();
+    assert_eq!(
+        list_snapshots(&mount).unwrap(),
+        [generation(2, 1), generation(2, 9), generation(2, 10)]
+    );
+    let twice = publish_snapshot(&mount, generation(2, 9));
+    assert!(matches!(twice, Err(PublishError::Exists { .. })));
+    assert!(delete_snapshot(&mount, generation(2, 9)).unwrap());
+    assert!(!delete_snapshot(&mount, generation(2, 9)).unwrap());
+    assert_eq!(
+        list_snapshots(&mount).unwrap(),
+        [generation(2, 1), generation(2, 10)]
+    );
+    drop(mount);
+    bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
+    let device = bed.open_loop(true);
+    let gone =
+        crate::volumes::mounting::mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-2-9"));
+    assert!(
+        matches!(gone, Err(MountError::NoSnapshot { .. })),
+        "{gone:?}"
+    );
+    let plain =
+        crate::volumes::mounting::mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-5-5"));
+    assert!(
+        matches!(plain, Err(MountError::NoSnapshot { .. })),
+        "{plain:?}"
+    );
+}
+
+/// An adopted file system may have another default subvolume than its top level.
+#[test]
+fn loop_a_default_subvolume_is_published_and_read_as_what_it_is() {
+    let kind = FsKind::Btrfs;
+    let mut bed = Bed::new(kind);
+    bed.writer(kind);
+    let top = bed.root.path_of("w");
+    for arguments in [["subvolume", "create"], ["subvolume", "set-default"]] {
+        let done = Command::new("btrfs")
+            .args(arguments)
+            .arg(top.join("@home"))
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+    write(&bed.root, "@home/file", "inside");
+    bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
+    bed.writer(kind);
+    assert_eq!(fs::read_to_string(top.join("file")).unwrap(), "inside");
+    publish_snapshot(bed.root.open("w").unwrap(), generation(1, 1)).unwrap();
+    let reader = bed.reader(kind, Some(&generation(1, 1).snapshot_path()));
+    let mounted = bed.root.attach(reader, "r").unwrap();
+    assert_eq!(
+        fs::read_to_string(mounted.path.join("file")).unwrap(),
+        "inside"
+    );
+}
+
+#[test]
+fn loop_relocation_is_seen_on_the_right_mount_and_reclaim_is_off() {
+    let kind = FsKind::Btrfs;
+    let mut bed = Bed::new(kind);
+    bed.writer(kind);
+    let mount = bed.root.open("w").unwrap();
+    publish_snapshot(&mount, generation(1, 1)).unwrap();
+    let reader = bed.reader(kind, Some(&generation(1, 1).snapshot_path()));
+    bed.root.attach(reader, "r").unwrap();
+    assert_eq!(relocation_running(&mount).unwrap(), None);
+    assert_eq!(
+        relocation_running(bed.root.open("r").unwrap()).unwrap(),
+        None,
+        "under its temporary identifier"
+    );
+    assert_eq!(switch_reclaim_off(&mount).unwrap(), Vec::<String>::new());
+    fs::write(bed.root.path_of("w").join("big"), vec![7; 64 << 20]).unwrap();
+    let seen = std::thread::scope(|scope| {
+        let path = bed.root.path_of("w");
+        let balance = scope.spawn(move || {
+            Command::new("btrfs")
+                .args(["balance", "start", "--full-balance"])
+                .arg(path)
+                .output()
+                .unwrap()
+        });
+        let mut seen = None;
+        while seen.is_none() && !balance.is_finished() {
+            seen = relocation_running(&mount).unwrap();
+        }
+        let done = balance.join().unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        seen
+    });
+    assert_eq!(seen.as_deref(), Some("balance"));
+}
