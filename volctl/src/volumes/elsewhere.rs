@@ -77,12 +77,15 @@ fn find(device: &str) -> Vec<MountCopy> {
 
 /// Detaches the copies that no process uses; returns those that stay.
 pub(super) fn let_go_of_idle(line: &MountLine) -> Vec<MountCopy> {
-    find(&line.device)
-        .into_iter()
-        .filter(|copy| {
-            !who_holds(&Scope::of_ids([copy.mount_id])).is_empty() || detach_there(copy).is_err()
-        })
-        .collect()
+    let mut copies = find(&line.device);
+    // One look at all processes is enough when, as usual, nobody uses any copy.
+    let all = Scope::of_ids(copies.iter().map(|copy| copy.mount_id));
+    let all_idle = copies.is_empty() || who_holds(&all).is_empty();
+    copies.retain(|copy| {
+        let idle = all_idle || who_holds(&Scope::of_ids([copy.mount_id])).is_empty();
+        !idle || detach_there(copy).is_err()
+    });
+    copies
 }
 
 /// Detaches, everywhere but here, the copies that nobody uses of the mount on this device; returns those that stay.

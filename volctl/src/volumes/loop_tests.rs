@@ -23,7 +23,7 @@ pub(super) const KINDS: [FsKind; 3] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs]
 pub(super) struct Bed {
     pub(super) root: MountRoot,
     pub(super) image: PathBuf,
-    loops: Vec<PathBuf>,
+    loops: Vec<Loop>,
     dir: tempfile::TempDir,
 }
 
@@ -54,21 +54,11 @@ impl Bed {
         self.dir.path()
     }
 
-    /// A new loop device over the image.
+    /// A new loop device over the image, which lasts as long as the bed.
     pub(super) fn open_loop(&mut self, read_only: bool) -> PathBuf {
-        let mut command = Command::new("losetup");
-        command.args(["--find", "--show", "--direct-io=on"]);
-        if read_only {
-            command.arg("--read-only");
-        }
-        let output = command.arg(&self.image).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        let path = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-        self.loops.push(path.clone());
+        let device = open_loop(&self.image, read_only);
+        let path = device.0.clone();
+        self.loops.push(device);
         path
     }
 
@@ -105,11 +95,35 @@ impl Drop for Bed {
         for leftover in self.root.leftovers().unwrap_or_default() {
             let _best_effort = self.root.detach_leftover(&leftover);
         }
-        for device in &self.loops {
-            let _best_effort = Command::new("losetup").arg("-d").arg(device).output();
-        }
+        self.loops.clear();
         let _best_effort = tear_down_mount_root(self.root.clone());
     }
+}
+
+/// A loop device that goes when it is dropped, or when what is mounted on it has gone.
+pub(super) struct Loop(pub(super) PathBuf);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _best_effort = Command::new("losetup").arg("-d").arg(&self.0).output();
+    }
+}
+
+pub(super) fn open_loop(image: &Path, read_only: bool) -> Loop {
+    let mut command = Command::new("losetup");
+    command.args(["--find", "--show", "--direct-io=on"]);
+    if read_only {
+        command.arg("--read-only");
+    }
+    let output = command.arg(image).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Loop(PathBuf::from(
+        String::from_utf8(output.stdout).unwrap().trim(),
+    ))
 }
 
 /// A child process that is killed when the test ends.

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
 use super::*;
 use crate::volumes::envelope_io::{ENVELOPE_BYTES, mkfs_at};
-use crate::volumes::identify::{IdentityError, Part, identify, prove};
+use crate::volumes::identify::{IdentityError, Part, find_fs, identify, prove};
 use crate::volumes::inflight::{Inflight, measure};
 use crate::volumes::mounting::{MountError, device_in_use, mount_reader};
 
@@ -29,6 +31,11 @@ fn loop_readers_never_change_a_byte_even_of_a_dirty_volume() {
         let copy = bed.dir().join("copy");
         fs::copy(&bed.image, &copy).unwrap();
         bed.image = copy;
+        let found = find_fs(File::open(&bed.image).unwrap(), 0).unwrap();
+        assert!(
+            found.ext4.is_none_or(|features| features.needs_recovery()),
+            "the copy must be dirty"
+        );
         let before = bed.hash();
         let mount = bed.reader(kind, None);
         bed.root.attach(mount, "r").unwrap();
@@ -209,6 +216,45 @@ fn loop_the_mount_root_is_private_idempotent_and_follows_no_link() {
     drop(bed.root.clone());
     tear_down_mount_root(again).unwrap();
     assert_eq!(binds(), 0);
+}
+
+/// On most systems the root directory is a shared mount, out of which and beneath which the kernel moves nothing.
+#[test]
+fn loop_hiding_and_switching_work_below_a_shared_mount() {
+    struct Shared(PathBuf);
+    impl Drop for Shared {
+        fn drop(&mut self) {
+            let _best_effort = umount2(&self.0, MntFlags::MNT_DETACH);
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let none: Option<&str> = None;
+    mount(Some(dir.path()), dir.path(), none, MsFlags::MS_BIND, none).unwrap();
+    let _shared = Shared(dir.path().to_owned());
+    mount(none, dir.path(), none, MsFlags::MS_SHARED, none).unwrap();
+    let mut bed = Bed::new(FsKind::Ext4);
+    let shared = prepare_mount_root(&dir.path().join("a/b")).unwrap();
+    tear_down_mount_root(std::mem::replace(&mut bed.root, shared)).unwrap();
+    bed.writer(FsKind::Ext4);
+    write(&bed.root, "file", "text");
+    bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
+    for _ in 0..2 {
+        let reader = bed.reader(FsKind::Ext4, None);
+        bed.root.switch_beneath(reader, "r").unwrap();
+    }
+    assert_eq!(
+        fs::read_to_string(bed.root.path_of("r").join("file")).unwrap(),
+        "text"
+    );
+    bed.root.detach("r").unwrap();
+    tear_down_mount_root(bed.root.clone()).unwrap();
+    let info = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert_eq!(
+        info.lines()
+            .filter(|line| line.contains(dir.path().to_str().unwrap()))
+            .count(),
+        1
+    );
 }
 
 #[test]

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use super::*;
 use crate::volumes::kinds::Generation;
-use crate::volumes::mounting::MountError;
+use crate::volumes::mounting::{MountError, mount_reader};
 use crate::volumes::publish::snapshots::{
     delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
@@ -124,6 +126,112 @@ fn loop_a_snapshot_reader_sees_exactly_the_published_state() {
     assert_eq!(mode & 0o777, 0o700);
 }
 
+/// The writer publishes and retires as fast as it can while readers come: no mount fails, no state is mixed.
+#[test]
+fn loop_a_snapshot_can_be_mounted_while_the_writer_commits_on() {
+    let kind = FsKind::Btrfs;
+    let mut bed = Bed::new(kind);
+    bed.writer(kind);
+    let mount = bed.root.open("w").unwrap();
+    let newest = AtomicU64::new(0);
+    let held = AtomicU64::new(u64::MAX);
+    let stop = AtomicBool::new(false);
+    let publish = |count: u64| {
+        for file in ["a", "b", "c"] {
+            fs::write(
+                bed.root.path_of("w").join("new"),
+                format!("{count}").repeat(5000),
+            )
+            .unwrap();
+            fs::rename(
+                bed.root.path_of("w").join("new"),
+                bed.root.path_of("w").join(file),
+            )
+            .unwrap();
+        }
+        publish_snapshot(&mount, generation(1, count)).unwrap();
+    };
+    publish(1);
+    newest.store(1, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut count = 1;
+            while !stop.load(Ordering::SeqCst) {
+                count += 1;
+                publish(count);
+                newest.store(count, Ordering::SeqCst);
+                for old in list_snapshots(&mount).unwrap() {
+                    if old.count + 3 < count && old.count < held.load(Ordering::SeqCst) {
+                        delete_snapshot(&mount, old).unwrap();
+                    }
+                }
+            }
+            count
+        });
+        let mut failed = Vec::new();
+        for _ in 0..25 {
+            // Holding everything from here on is what the hold in the page does.
+            held.store(newest.load(Ordering::SeqCst), Ordering::SeqCst);
+            let count = held.load(Ordering::SeqCst);
+            let device = open_loop(&bed.image, true);
+            match mount_reader(&device.0, kind, Some(&generation(1, count).snapshot_path())) {
+                Ok(reader) => failed.extend(mixed(&reader, count)),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        stop.store(true, Ordering::SeqCst);
+        let published = writer.join().unwrap();
+        assert!(published > 10, "the writer hardly wrote: {published}");
+        assert_eq!(failed, Vec::<String>::new());
+    });
+}
+
+/// What a reader finds that does not belong to this state.
+fn mixed(reader: &DetachedMount, count: u64) -> Vec<String> {
+    use nix::fcntl::{OFlag, openat};
+    let read = |file: &str| {
+        let file = openat(reader, file, OFlag::O_RDONLY, nix::sys::stat::Mode::empty())
+            .map_err(|e| e.to_string())?;
+        std::io::read_to_string(File::from(file)).map_err(|error| error.to_string())
+    };
+    let wrong = |file: &&str| match read(file) {
+        Ok(text) => text != format!("{count}").repeat(5000),
+        Err(_) => true,
+    };
+    ["a", "b", "c"]
+        .iter()
+        .filter(|file| wrong(file))
+        .map(|file| format!("{file} of {count} is mixed"))
+        .collect()
+}
+
+#[test]
+#[ignore = "takes two minutes: file systems tidy up of themselves for a while"]
+fn loop_an_idle_volume_stays_unchanged_for_two_minutes() {
+    let mut beds: Vec<(FsKind, Bed)> = KINDS.iter().map(|kind| (*kind, Bed::new(*kind))).collect();
+    let mut samples = Vec::new();
+    for (kind, bed) in &mut beds {
+        bed.writer(*kind);
+        write(&bed.root, "file", "x");
+        let mount = bed.root.open("w").unwrap();
+        if *kind == FsKind::Btrfs {
+            publish_snapshot(&mount, generation(1, 1)).unwrap();
+        } else {
+            publish_freeze(&mount, || Ok::<_, ()>(())).unwrap();
+        }
+        samples.push(sample(&mount).unwrap());
+    }
+    for second in (0..120).step_by(5) {
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        for ((kind, bed), sample) in beds.iter().zip(&samples) {
+            assert!(
+                !changed_since(bed.root.open("w").unwrap(), sample).unwrap(),
+                "{kind} after {second} s"
+            );
+        }
+    }
+}
+
 #[test]
 fn loop_snapshots_are_listed_deleted_and_never_replaced() {
     let mut bed = Bed::new(FsKind::Btrfs);
@@ -149,14 +257,12 @@ fn loop_snapshots_are_listed_deleted_and_never_replaced() {
     drop(mount);
     bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
     let device = bed.open_loop(true);
-    let gone =
-        crate::volumes::mounting::mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-2-9"));
+    let gone = mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-2-9"));
     assert!(
         matches!(gone, Err(MountError::NoSnapshot { .. })),
         "{gone:?}"
     );
-    let plain =
-        crate::volumes::mounting::mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-5-5"));
+    let plain = mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-5-5"));
     assert!(
         matches!(plain, Err(MountError::NoSnapshot { .. })),
         "{plain:?}"
