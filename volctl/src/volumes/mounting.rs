@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lockdriver::sys::btrfs::subvol_info;
 use lockdriver::sys::mount as sys;
@@ -27,6 +28,11 @@ use super::mountinfo::mount_id;
 
 /// How often a btrfs reader mount is tried: the writer may commit twice while its trees are being read.
 const BTRFS_TRIES: u32 = 4;
+/// How often a device that is still held is tried: a mount that was just dropped may live for the instant that a
+/// process being started elsewhere in this program still shares its descriptors.
+const HELD_TRIES: u32 = 10;
+/// Time between two of these tries.
+const HELD_PAUSE: Duration = Duration::from_millis(20);
 /// Inode number of the root directory of every btrfs subvolume.
 const SUBVOLUME_ROOT: u64 = 256;
 
@@ -212,8 +218,26 @@ pub fn mount_writer(
     open_fs(device, kind, options, attributes, true)
 }
 
-/// Opens the file system and makes a detached mount of it; what the kernel says goes into the error.
+/// Opens the file system and makes a detached mount of it.
 fn open_fs(
+    device: &Path,
+    kind: FsKind,
+    options: &[FsOption<'_>],
+    attributes: u64,
+    exclusive: bool,
+) -> Result<DetachedMount, MountError> {
+    let mut tried = 1;
+    loop {
+        match open_fs_once(device, kind, options, attributes, exclusive) {
+            Err(MountError::AlreadyOpen { .. }) if tried < HELD_TRIES => tried += 1,
+            other => return other,
+        }
+        std::thread::sleep(HELD_PAUSE);
+    }
+}
+
+/// One try of [`open_fs`]; what the kernel says goes into the error.
+fn open_fs_once(
     device: &Path,
     kind: FsKind,
     options: &[FsOption<'_>],
