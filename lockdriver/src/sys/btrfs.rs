@@ -47,10 +47,7 @@ const _: () = assert!(size_of::<VolArgsV2>() == 4096);
 const _: () = assert!(size_of::<FsInfoArgs>() == 1024);
 const _: () = assert!(size_of::<SubvolInfoArgs>() == 504);
 
-#[allow(
-    missing_docs,
-    reason = "made by macros; the documented wrappers are below"
-)]
+#[allow(missing_docs, reason = "made by macros; the documented wrappers are below")]
 mod raw {
     use super::{FsInfoArgs, SubvolInfoArgs, VolArgs, VolArgsV2};
 
@@ -117,10 +114,7 @@ pub fn snapshot_read_only(source: impl AsFd, directory: impl AsFd, name: &str) -
 /// # Errors
 /// `ENOENT`, `EPERM`, `EBUSY`, or `EINVAL` when it is not a subvolume.
 pub fn delete_subvolume(directory: impl AsFd, name: &str) -> nix::Result<()> {
-    let args = VolArgs {
-        fd: 0,
-        name: fill(name)?,
-    };
+    let args = VolArgs { fd: 0, name: fill(name)? };
     // SAFETY: the structure is the kernel's btrfs_ioctl_vol_args (size asserted above) and outlives the call.
     unsafe { raw::ioc_snap_destroy(directory.as_fd().as_raw_fd(), &args) }.map(drop)
 }
@@ -143,18 +137,10 @@ pub fn commit(mount: impl AsFd) -> nix::Result<()> {
 /// # Errors
 /// `ENOTTY` when it is not btrfs.
 pub fn fs_info(mount: impl AsFd) -> nix::Result<FsInfo> {
-    let mut args = FsInfoArgs {
-        max_id: 0,
-        num_devices: 0,
-        fsid: [0; 16],
-        reserved: [0; 124],
-    };
+    let mut args = FsInfoArgs { max_id: 0, num_devices: 0, fsid: [0; 16], reserved: [0; 124] };
     // SAFETY: the structure is the kernel's btrfs_ioctl_fs_info_args (size asserted above).
     unsafe { raw::ioc_fs_info(mount.as_fd().as_raw_fd(), &mut args) }?;
-    Ok(FsInfo {
-        fsid: args.fsid,
-        num_devices: args.num_devices,
-    })
+    Ok(FsInfo { fsid: args.fsid, num_devices: args.num_devices })
 }
 
 /// What the subvolume that the descriptor lies in says about itself, as of its last commit.
@@ -174,11 +160,7 @@ pub fn subvol_info(directory: impl AsFd) -> nix::Result<SubvolInfo> {
     // SAFETY: the structure is the kernel's btrfs_ioctl_get_subvol_info_args (size asserted above).
     unsafe { raw::ioc_get_subvol_info(directory.as_fd().as_raw_fd(), &mut args) }?;
     // The flags here are those of the root item, where read-only is the lowest bit.
-    Ok(SubvolInfo {
-        tree_id: args.treeid,
-        generation: args.generation,
-        read_only: args.flags & 1 != 0,
-    })
+    Ok(SubvolInfo { tree_id: args.treeid, generation: args.generation, read_only: args.flags & 1 != 0 })
 }
 
 /// Lets the kernel forget a device that it has seen but not mounted; `control` is `/dev/btrfs-control`.
@@ -186,10 +168,7 @@ pub fn subvol_info(directory: impl AsFd) -> nix::Result<SubvolInfo> {
 /// # Errors
 /// `ENOENT` when it does not know the device, `EBUSY` while it is mounted.
 pub fn forget_device(control: impl AsFd, device: &str) -> nix::Result<()> {
-    let args = VolArgs {
-        fd: 0,
-        name: fill(device)?,
-    };
+    let args = VolArgs { fd: 0, name: fill(device)? };
     // SAFETY: the structure is the kernel's btrfs_ioctl_vol_args (size asserted above) and outlives the call.
     unsafe { raw::ioc_forget_dev(control.as_fd().as_raw_fd(), &args) }.map(drop)
 }

@@ -74,16 +74,7 @@ fn fsconfig(
     let key = key.map_or(std::ptr::null(), CStr::as_ptr);
     let value = value.map_or(std::ptr::null(), CStr::as_ptr);
     // SAFETY: both pointers are null or NUL-terminated strings that outlive the call; the kernel copies them.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            command,
-            key,
-            value,
-            0,
-        )
-    };
+    let answer = unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key, value, 0) };
     Errno::result(answer).map(drop)
 }
 
@@ -157,11 +148,7 @@ pub fn context_messages(context: BorrowedFd<'_>) -> Vec<String> {
 pub fn move_mount(from: impl AsFd, to: impl AsFd, place: Place) -> nix::Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH
         | MOVE_MOUNT_T_EMPTY_PATH
-        | if place == Place::Beneath {
-            MOVE_MOUNT_BENEATH
-        } else {
-            0
-        };
+        | if place == Place::Beneath { MOVE_MOUNT_BENEATH } else { 0 };
     // SAFETY: two descriptors, two empty NUL-terminated strings, a number.
     let answer = unsafe {
         libc::syscall(
@@ -185,14 +172,7 @@ pub fn clone_tree(directory: impl AsFd) -> nix::Result<OwnedFd> {
     let empty = libc::c_uint::try_from(libc::AT_EMPTY_PATH).map_err(|_| Errno::EINVAL)?;
     let flags = OPEN_TREE_CLONE | cloexec | empty;
     // SAFETY: a descriptor, an empty NUL-terminated string, a number.
-    owned(unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            directory.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    })
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, directory.as_fd().as_raw_fd(), c"".as_ptr(), flags) })
 }
 
 /// Makes the mount that the descriptor is the root of a private one: nothing mounted in it shows elsewhere.
@@ -200,12 +180,7 @@ pub fn clone_tree(directory: impl AsFd) -> nix::Result<OwnedFd> {
 /// # Errors
 /// `EINVAL` when the descriptor is not the root of a mount.
 pub fn make_private(mount: impl AsFd) -> nix::Result<()> {
-    let attr = MountAttr {
-        attr_set: 0,
-        attr_clr: 0,
-        propagation: libc::MS_PRIVATE,
-        userns_fd: 0,
-    };
+    let attr = MountAttr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     // SAFETY: the structure is the kernel's `struct mount_attr` in its first size, and outlives the call.
     let answer = unsafe {
         libc::syscall(

@@ -2,10 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
-#[allow(
-    missing_docs,
-    reason = "made by macros; the documented wrappers are below"
-)]
+#[allow(missing_docs, reason = "made by macros; the documented wrappers are below")]
 mod raw {
     nix::ioctl_read!(blkgetsize64, 0x12, 114, libc::size_t);
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
@@ -19,12 +16,7 @@ mod raw {
 pub fn device_bytes(device: impl AsFd) -> nix::Result<u64> {
     let mut bytes: u64 = 0;
     // SAFETY: BLKGETSIZE64 writes exactly one u64, which lives on our stack.
-    unsafe {
-        raw::blkgetsize64(
-            device.as_fd().as_raw_fd(),
-            std::ptr::from_mut(&mut bytes).cast(),
-        )
-    }?;
+    unsafe { raw::blkgetsize64(device.as_fd().as_raw_fd(), std::ptr::from_mut(&mut bytes).cast()) }?;
     Ok(bytes)
 }
 

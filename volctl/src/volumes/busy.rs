@@ -30,19 +30,8 @@ pub struct BusyProcess {
 
 impl fmt::Display for BusyProcess {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let how = if self.for_writing {
-            ", for writing"
-        } else {
-            ""
-        };
-        write!(
-            out,
-            "{} (pid {}, {}: {}{how})",
-            self.program,
-            self.pid,
-            self.user,
-            self.path.display()
-        )
+        let how = if self.for_writing { ", for writing" } else { "" };
+        write!(out, "{} (pid {}, {}: {}{how})", self.program, self.pid, self.user, self.path.display())
     }
 }
 
@@ -68,30 +57,18 @@ impl Scope {
     /// # Errors
     /// When `/proc` cannot be read.
     pub fn of_id(id: u64) -> io::Result<Self> {
-        let device = mountinfo::own()?
-            .into_iter()
-            .find(|line| line.id == id)
-            .map(|line| line.device);
-        Ok(Self {
-            mount_ids: BTreeSet::from([id]),
-            device,
-        })
+        let device = mountinfo::own()?.into_iter().find(|line| line.id == id).map(|line| line.device);
+        Ok(Self { mount_ids: BTreeSet::from([id]), device })
     }
 
     /// Several mounts by number only, such as lazily detached ones.
     #[must_use]
     pub fn of_ids(ids: impl IntoIterator<Item = u64>) -> Self {
-        Self {
-            mount_ids: ids.into_iter().collect(),
-            device: None,
-        }
+        Self { mount_ids: ids.into_iter().collect(), device: None }
     }
 
     pub(super) fn of_line(line: &MountLine) -> Self {
-        Self {
-            mount_ids: BTreeSet::from([line.id]),
-            device: Some(line.device.clone()),
-        }
+        Self { mount_ids: BTreeSet::from([line.id]), device: Some(line.device.clone()) }
     }
 }
 
@@ -112,10 +89,7 @@ pub fn who_holds(scope: &Scope) -> Vec<BusyProcess> {
             (Some(namespace), Some(device)) if Some(&namespace) != own_namespace.as_ref() => {
                 let ids = others.entry(namespace).or_insert_with(|| {
                     let lines = mountinfo::read(&process.join("mountinfo")).unwrap_or_default();
-                    let copies = lines
-                        .into_iter()
-                        .filter(|line| line.device == *device)
-                        .map(|line| line.id);
+                    let copies = lines.into_iter().filter(|line| line.device == *device).map(|line| line.id);
                     copies.chain(scope.mount_ids.iter().copied()).collect()
                 });
                 look_at(pid, &process, ids, &mut found);
@@ -150,8 +124,7 @@ fn look_at(pid: i32, process: &Path, ids: &BTreeSet<u64>, found: &mut Vec<BusyPr
     for link in ["cwd", "root"] {
         let link = process.join(link);
         if lies_on(&link, ids) {
-            uses.entry(fs::read_link(&link).unwrap_or_default())
-                .or_default();
+            uses.entry(fs::read_link(&link).unwrap_or_default()).or_default();
         }
     }
     for (path, writes) in mapped_files(process, ids) {
@@ -161,9 +134,7 @@ fn look_at(pid: i32, process: &Path, ids: &BTreeSet<u64>, found: &mut Vec<BusyPr
         return;
     }
     let program = attribute(process, "comm").unwrap_or_default();
-    let user = fs::metadata(process)
-        .map(|metadata| user_name(metadata.uid()))
-        .unwrap_or_default();
+    let user = fs::metadata(process).map(|metadata| user_name(metadata.uid())).unwrap_or_default();
     found.extend(uses.into_iter().map(|(path, for_writing)| BusyProcess {
         program: program.clone(),
         pid,
@@ -175,18 +146,13 @@ fn look_at(pid: i32, process: &Path, ids: &BTreeSet<u64>, found: &mut Vec<BusyPr
 
 /// Whether what a link in `/proc` leads to lies on one of the mounts. Opening with O_PATH asks no file system.
 fn lies_on(link: &Path, ids: &BTreeSet<u64>) -> bool {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_CLOEXEC)
-        .open(link);
+    let opened = File::options().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(link);
     opened.and_then(mount_id).is_ok_and(|id| ids.contains(&id))
 }
 
 fn opened_for_writing(fdinfo: &str) -> bool {
     let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"));
-    let flags = flags
-        .and_then(|text| i32::from_str_radix(text.trim(), 8).ok())
-        .unwrap_or(0);
+    let flags = flags.and_then(|text| i32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0);
     flags & libc::O_PATH == 0 && flags & libc::O_ACCMODE != libc::O_RDONLY
 }
 
@@ -199,22 +165,16 @@ fn mapped_files(process: &Path, ids: &BTreeSet<u64>) -> Vec<(PathBuf, bool)> {
     let mut seen: BTreeMap<(&str, &str), (String, bool)> = BTreeMap::new();
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
-        let (Some(range), Some(rights), Some(_), Some(device), Some(inode)) = (
-            fields.next(),
-            fields.next(),
-            fields.next(),
-            fields.next(),
-            fields.next(),
-        ) else {
+        let (Some(range), Some(rights), Some(_), Some(device), Some(inode)) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        else {
             continue;
         };
         if inode == "0" {
             continue;
         }
         let writes = rights.contains('w') && rights.contains('s');
-        seen.entry((device, inode))
-            .or_insert_with(|| (range.to_owned(), false))
-            .1 |= writes;
+        seen.entry((device, inode)).or_insert_with(|| (range.to_owned(), false)).1 |= writes;
     }
     seen.into_values()
         .filter_map(|(range, writes)| {
@@ -245,29 +205,17 @@ mod tests {
 
     #[test]
     fn only_descriptors_that_can_write_count_as_writing() {
-        assert!(opened_for_writing(
-            "pos:\t0\nflags:\t0100001\nmnt_id:\t29\n"
-        ));
-        assert!(opened_for_writing(
-            "pos:\t0\nflags:\t0100002\nmnt_id:\t29\n"
-        ));
-        assert!(!opened_for_writing(
-            "pos:\t0\nflags:\t0100000\nmnt_id:\t29\n"
-        ));
-        assert!(
-            !opened_for_writing("pos:\t0\nflags:\t012000002\nmnt_id:\t29\n"),
-            "O_PATH opens nothing"
-        );
+        assert!(opened_for_writing("pos:\t0\nflags:\t0100001\nmnt_id:\t29\n"));
+        assert!(opened_for_writing("pos:\t0\nflags:\t0100002\nmnt_id:\t29\n"));
+        assert!(!opened_for_writing("pos:\t0\nflags:\t0100000\nmnt_id:\t29\n"));
+        assert!(!opened_for_writing("pos:\t0\nflags:\t012000002\nmnt_id:\t29\n"), "O_PATH opens nothing");
     }
 
     #[test]
     fn this_process_is_found_by_its_open_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let held = who_holds(&Scope::of_mount(file.as_file()).unwrap());
-        let own = held
-            .iter()
-            .find(|process| process.path == file.path())
-            .unwrap();
+        let own = held.iter().find(|process| process.path == file.path()).unwrap();
         assert_eq!(own.pid, i32::try_from(std::process::id()).unwrap());
         assert!(own.for_writing);
     }

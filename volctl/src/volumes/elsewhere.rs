@@ -30,17 +30,8 @@ pub struct MountCopy {
 
 impl fmt::Display for MountCopy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            pid,
-            program,
-            target,
-            ..
-        } = self;
-        write!(
-            out,
-            "the mount namespace of {program} (pid {pid}: {})",
-            target.display()
-        )
+        let Self { pid, program, target, .. } = self;
+        write!(out, "the mount namespace of {program} (pid {pid}: {})", target.display())
     }
 }
 
@@ -60,17 +51,12 @@ fn find(device: &str) -> Vec<MountCopy> {
         }
         let lines = mountinfo::read(&process.join("mountinfo")).unwrap_or_default();
         let program = attribute(&process, "comm").unwrap_or_default();
-        copies.extend(
-            lines
-                .into_iter()
-                .filter(|line| line.device == device)
-                .map(|line| MountCopy {
-                    pid,
-                    program: program.clone(),
-                    target: line.target,
-                    mount_id: line.id,
-                }),
-        );
+        copies.extend(lines.into_iter().filter(|line| line.device == device).map(|line| MountCopy {
+            pid,
+            program: program.clone(),
+            target: line.target,
+            mount_id: line.id,
+        }));
     }
     copies
 }
@@ -94,17 +80,12 @@ pub(super) fn let_go_of_idle(line: &MountLine) -> Vec<MountCopy> {
 #[must_use]
 pub fn let_go_of_copies(device_source: &Path) -> Vec<MountCopy> {
     let lines = mountinfo::own().unwrap_or_default();
-    lines
-        .iter()
-        .find(|line| line.source == device_source)
-        .map(let_go_of_idle)
-        .unwrap_or_default()
+    lines.iter().find(|line| line.source == device_source).map(let_go_of_idle).unwrap_or_default()
 }
 
 /// Enters the other namespace with a thread of its own, which ends there: nothing of that namespace is executed.
 fn detach_there(copy: &MountCopy) -> nix::Result<()> {
-    let namespace =
-        File::open(format!("/proc/{}/ns/mnt", copy.pid)).map_err(|_| nix::errno::Errno::ESRCH)?;
+    let namespace = File::open(format!("/proc/{}/ns/mnt", copy.pid)).map_err(|_| nix::errno::Errno::ESRCH)?;
     let target = copy.target.clone();
     let worker = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_FS)?;

@@ -14,21 +14,13 @@ pub const ENVELOPE_BYTES: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// As [`mkfs`], and when no loop device can be had.
-pub fn mkfs_at(
-    device: &Path,
-    offset_bytes: u64,
-    kind: FsKind,
-    label: &str,
-) -> Result<(), MkfsError> {
+pub fn mkfs_at(device: &Path, offset_bytes: u64, kind: FsKind, label: &str) -> Result<(), MkfsError> {
     let looped = TransientLoop::open(device, offset_bytes)?;
     let made = mkfs(&looped.path, kind, label);
     // What mkfs wrote must be on the disk before the loop device goes.
     let synced = std::fs::File::open(&looped.path).and_then(|file| file.sync_all());
     made?;
-    synced.map_err(|source| MkfsError::Io {
-        path: device.to_owned(),
-        source,
-    })
+    synced.map_err(|source| MkfsError::Io { path: device.to_owned(), source })
 }
 
 /// A loop device that lasts as long as this value.
@@ -39,24 +31,11 @@ struct TransientLoop {
 impl TransientLoop {
     fn open(device: &Path, offset_bytes: u64) -> Result<Self, MkfsError> {
         let mut command = Command::new("losetup");
-        command
-            .args([
-                "--find",
-                "--show",
-                "--direct-io=on",
-                "--offset",
-                &offset_bytes.to_string(),
-            ])
-            .arg(device);
+        command.args(["--find", "--show", "--direct-io=on", "--offset", &offset_bytes.to_string()]).arg(device);
         let said = run_tool("losetup", &mut command)?;
         match said.lines().next() {
-            Some(path) if path.starts_with("/dev/loop") => Ok(Self {
-                path: PathBuf::from(path),
-            }),
-            _ => Err(MkfsError::ToolFailed {
-                tool: "losetup",
-                said,
-            }),
+            Some(path) if path.starts_with("/dev/loop") => Ok(Self { path: PathBuf::from(path) }),
+            _ => Err(MkfsError::ToolFailed { tool: "losetup", said }),
         }
     }
 }

@@ -118,22 +118,14 @@ pub fn check_unchanged(path: &Path, kind: FsKind, budget: Duration) -> CheckOutc
             return CheckOutcome::NotChecked(WhyNot::NoTool(tool));
         }
         Err(error) => {
-            return CheckOutcome::NotChecked(WhyNot::ToolFailed {
-                tool,
-                said: error.to_string(),
-            });
+            return CheckOutcome::NotChecked(WhyNot::ToolFailed { tool, said: error.to_string() });
         }
     };
     match (kind, status.code()) {
         (_, Some(0)) => CheckOutcome::Clean,
         // e2fsck: 4 = errors left, as they are with -n; the others: 1 = errors found.
-        (FsKind::Ext4, Some(4)) | (FsKind::Xfs | FsKind::Btrfs, Some(1)) => {
-            CheckOutcome::Damaged(said)
-        }
-        _ => CheckOutcome::NotChecked(WhyNot::ToolFailed {
-            tool,
-            said: format!("{status}; {said}"),
-        }),
+        (FsKind::Ext4, Some(4)) | (FsKind::Xfs | FsKind::Btrfs, Some(1)) => CheckOutcome::Damaged(said),
+        _ => CheckOutcome::NotChecked(WhyNot::ToolFailed { tool, said: format!("{status}; {said}") }),
     }
 }
 
@@ -145,10 +137,7 @@ pub fn check_unchanged(path: &Path, kind: FsKind, budget: Duration) -> CheckOutc
 /// # Errors
 /// [`MkfsError::NotEmpty`] when there is a file system; [`MkfsError::ToolFailed`], for a device that is too small.
 pub fn mkfs(path: &Path, kind: FsKind, label: &str) -> Result<(), MkfsError> {
-    let failed = |source| MkfsError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| MkfsError::Io { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
     let what = match find_fs(&file, 0) {
         Err(IdentityError::UnknownFileSystem { .. }) => None,
@@ -157,27 +146,16 @@ pub fn mkfs(path: &Path, kind: FsKind, label: &str) -> Result<(), MkfsError> {
         Ok(found) => Some(format!("{} {}", found.kind, found.uuid)),
     };
     if let Some(what) = what {
-        return Err(MkfsError::NotEmpty {
-            path: path.to_owned(),
-            what,
-        });
+        return Err(MkfsError::NotEmpty { path: path.to_owned(), what });
     }
     drop(file);
     let (tool, arguments, label_bytes): (&'static str, &[&str], usize) = match kind {
-        FsKind::Ext4 => (
-            "mkfs.ext4",
-            &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
-            16,
-        ),
+        FsKind::Ext4 => ("mkfs.ext4", &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"], 16),
         FsKind::Xfs => ("mkfs.xfs", &["-q", "-f"], 12),
         FsKind::Btrfs => ("mkfs.btrfs", &["-q", "-f"], 255),
     };
     let mut command = Command::new(tool);
-    command
-        .args(arguments)
-        .arg("-L")
-        .arg(cut(label, label_bytes))
-        .arg(path);
+    command.args(arguments).arg("-L").arg(cut(label, label_bytes)).arg(path);
     run_tool(tool, &mut command).map(drop)
 }
 
@@ -186,15 +164,9 @@ pub(super) fn run_tool(tool: &'static str, command: &mut Command) -> Result<Stri
     match run(command, None) {
         Ok(Some((status, said))) if status.success() => Ok(said),
         Ok(Some((_, said))) => Err(MkfsError::ToolFailed { tool, said }),
-        Ok(None) => Err(MkfsError::ToolFailed {
-            tool,
-            said: "it did not end".to_owned(),
-        }),
+        Ok(None) => Err(MkfsError::ToolFailed { tool, said: "it did not end".to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MkfsError::NoTool { tool }),
-        Err(error) => Err(MkfsError::ToolFailed {
-            tool,
-            said: error.to_string(),
-        }),
+        Err(error) => Err(MkfsError::ToolFailed { tool, said: error.to_string() }),
     }
 }
 
@@ -226,22 +198,15 @@ fn is_file(path: &Path) -> bool {
 
 /// The longest beginning of a text that fits, at a character's edge.
 fn cut(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes))
-        .unwrap_or_default()
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
 /// Runs a command in its own process group; `None` when the time was over and it was killed.
 ///
 /// Its output goes to a file without a name: a pipe that nobody empties would stop it.
-fn run(
-    command: &mut Command,
-    budget: Option<Duration>,
-) -> io::Result<Option<(ExitStatus, String)>> {
+fn run(command: &mut Command, budget: Option<Duration>) -> io::Result<Option<(ExitStatus, String)>> {
     let mut output = unnamed_file()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output.try_clone()?);
+    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
     command.process_group(0).env("LC_ALL", "C");
     let mut child = command.spawn()?;
     let started = Instant::now();
@@ -261,10 +226,7 @@ fn run(
     let text = String::from_utf8_lossy(&text);
     let text = text.trim();
     let from = text.ceil_char_boundary(text.len().saturating_sub(SAID_BYTES));
-    Ok(Some((
-        status,
-        text.get(from..).unwrap_or_default().to_owned(),
-    )))
+    Ok(Some((status, text.get(from..).unwrap_or_default().to_owned())))
 }
 
 /// Kills the whole group. A tool that hangs on dead storage is waited for by a thread of its own.
@@ -284,10 +246,7 @@ fn kill(mut child: Child) {
 
 fn unnamed_file() -> io::Result<std::fs::File> {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-    Ok(std::fs::File::from(nix::sys::memfd::memfd_create(
-        c"volctl-tool-output",
-        flags,
-    )?))
+    Ok(std::fs::File::from(nix::sys::memfd::memfd_create(c"volctl-tool-output", flags)?))
 }
 
 #[cfg(test)]
@@ -297,11 +256,7 @@ mod tests {
     #[test]
     fn a_command_beyond_its_budget_is_killed() {
         let started = Instant::now();
-        let answer = run(
-            Command::new("sleep").arg("60"),
-            Some(Duration::from_millis(30)),
-        )
-        .unwrap();
+        let answer = run(Command::new("sleep").arg("60"), Some(Duration::from_millis(30))).unwrap();
         assert!(answer.is_none());
         assert!(started.elapsed() < Duration::from_secs(30));
     }

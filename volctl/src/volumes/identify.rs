@@ -107,9 +107,7 @@ pub enum IdentityError {
         room_bytes: u64,
     },
     /// It is another volume, or the same one changed by somebody else.
-    #[error(
-        "this is not the volume of the table: its {what} is {found}, the table says {expected}"
-    )]
+    #[error("this is not the volume of the table: its {what} is {found}, the table says {expected}")]
     Differs {
         /// What differs.
         what: Part,
@@ -171,21 +169,10 @@ pub fn identify(device: impl AsFd, offset_bytes: u64) -> Result<Identity, Identi
     let size_bytes = size_bytes(&file)?;
     let room_bytes = size_bytes.saturating_sub(offset_bytes);
     if found.fs_bytes > room_bytes {
-        return Err(IdentityError::Truncated {
-            kind: found.kind,
-            fs_bytes: found.fs_bytes,
-            room_bytes,
-        });
+        return Err(IdentityError::Truncated { kind: found.kind, fs_bytes: found.fs_bytes, room_bytes });
     }
     let (wwid, partition_uuid) = disk_names(&file, &SysFs::real());
-    Ok(Identity {
-        kind: found.kind,
-        fs_uuid: found.uuid,
-        size_bytes,
-        offset_bytes,
-        wwid,
-        partition_uuid,
-    })
+    Ok(Identity { kind: found.kind, fs_uuid: found.uuid, size_bytes, offset_bytes, wwid, partition_uuid })
 }
 
 /// Proves that the device behind this descriptor is the volume that `expected` describes.
@@ -209,19 +196,11 @@ pub fn prove(device: impl AsFd, expected: &Identity) -> Result<(), IdentityError
     Ok(())
 }
 
-fn differs<T: PartialEq + ToString>(
-    what: Part,
-    expected: &T,
-    found: &T,
-) -> Result<(), IdentityError> {
+fn differs<T: PartialEq + ToString>(what: Part, expected: &T, found: &T) -> Result<(), IdentityError> {
     if expected == found {
         return Ok(());
     }
-    Err(IdentityError::Differs {
-        what,
-        expected: expected.to_string(),
-        found: found.to_string(),
-    })
+    Err(IdentityError::Differs { what, expected: expected.to_string(), found: found.to_string() })
 }
 
 /// Size of a device or image in bytes.
@@ -236,23 +215,16 @@ pub fn size_bytes(file: &File) -> io::Result<u64> {
     if metadata.file_type().is_block_device() {
         return Ok(device_bytes(file)?);
     }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "neither a block device nor an image file",
-    ))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a block device nor an image file"))
 }
 
 /// One aligned 4 KiB read (the descriptor may be O_DIRECT); zeros behind the end of a short device.
 fn read_block(file: &File, offset_bytes: u64, at: u64) -> io::Result<[u8; 4096]> {
     const LENGTH: usize = 4096;
-    let from = offset_bytes
-        .checked_add(at)
-        .ok_or(io::ErrorKind::InvalidInput)?;
+    let from = offset_bytes.checked_add(at).ok_or(io::ErrorKind::InvalidInput)?;
     let mut room = vec![0_u8; 2 * LENGTH];
     let start = room.as_ptr().align_offset(LENGTH);
-    let buffer = room
-        .get_mut(start..start.saturating_add(LENGTH))
-        .ok_or(io::ErrorKind::OutOfMemory)?;
+    let buffer = room.get_mut(start..start.saturating_add(LENGTH)).ok_or(io::ErrorKind::OutOfMemory)?;
     let mut filled = 0;
     while filled < LENGTH {
         match file.read_at(&mut buffer[filled..], from.saturating_add(filled as u64)) {
@@ -280,21 +252,16 @@ fn disk_names(file: &File, sysfs: &SysFs) -> (Option<String>, Option<Uuid>) {
         return (None, None);
     };
     let disk = SysFs::disk(&directory);
-    let wwid = attribute(&disk, "wwid")
-        .or_else(|| attribute(&disk, "device/wwid"))
-        .or_else(|| attribute(&disk, "dm/uuid"));
-    let from_uevent = attribute(&directory, "uevent").and_then(|text| {
-        text.lines()
-            .find_map(|line| line.strip_prefix("PARTUUID=")?.parse().ok())
-    });
+    let wwid =
+        attribute(&disk, "wwid").or_else(|| attribute(&disk, "device/wwid")).or_else(|| attribute(&disk, "dm/uuid"));
+    let from_uevent = attribute(&directory, "uevent")
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("PARTUUID=")?.parse().ok()));
     let partition_uuid = from_uevent.or_else(|| partition_uuid_by_udev(device));
     (wwid, partition_uuid)
 }
 
 fn partition_uuid_by_udev(device: u64) -> Option<Uuid> {
     let links = entries(&PathBuf::from("/dev/disk/by-partuuid"));
-    let link = links
-        .iter()
-        .find(|link| std::fs::metadata(link).is_ok_and(|to| to.rdev() == device))?;
+    let link = links.iter().find(|link| std::fs::metadata(link).is_ok_and(|to| to.rdev() == device))?;
     name(link).parse().ok()
 }

@@ -80,10 +80,7 @@ fn measure_path(sysfs: &SysFs, path: &Path, depth: u32) -> Inflight {
         return measure_file(path, metadata.dev());
     }
     if !metadata.file_type().is_block_device() {
-        return unknown(format!(
-            "{} is neither a block device nor an image",
-            path.display()
-        ));
+        return unknown(format!("{} is neither a block device nor an image", path.display()));
     }
     match sysfs.block(metadata.rdev()) {
         Some(directory) => measure_disk(sysfs, &SysFs::disk(&directory), depth),
@@ -112,16 +109,9 @@ fn measure_file(path: &Path, device: u64) -> Inflight {
         return Inflight::Bounded(Duration::ZERO);
     }
     if magic != NFS {
-        return unknown(format!(
-            "{} lies on a file system that is not local (type {magic:#x})",
-            path.display()
-        ));
+        return unknown(format!("{} lies on a file system that is not local (type {magic:#x})", path.display()));
     }
-    let device = format!(
-        "{}:{}",
-        nix::sys::stat::major(device),
-        nix::sys::stat::minor(device)
-    );
+    let device = format!("{}:{}", nix::sys::stat::major(device), nix::sys::stat::minor(device));
     let options = mountinfo::super_options(&device).unwrap_or_default();
     nfs(&options)
 }
@@ -129,17 +119,11 @@ fn measure_file(path: &Path, device: u64) -> Inflight {
 /// A soft NFS mount gives up after its retransmissions, each `timeo` longer than the one before.
 fn nfs(options: &str) -> Inflight {
     let number = |key: &str| -> Option<u64> {
-        options
-            .split(',')
-            .find_map(|option| option.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
+        options.split(',').find_map(|option| option.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
     };
-    if !options
-        .split(',')
-        .any(|option| option == "soft" || option == "softerr")
-    {
+    if !options.split(',').any(|option| option == "soft" || option == "softerr") {
         return Inflight::Unbounded(
-            "the image lies on a hard NFS mount, which retries for ever (see mount option soft)"
-                .into(),
+            "the image lies on a hard NFS mount, which retries for ever (see mount option soft)".into(),
         );
     }
     match (number("timeo"), number("retrans")) {
@@ -161,11 +145,7 @@ fn measure_disk(sysfs: &SysFs, disk: &Path, depth: u32) -> Inflight {
         return unknown(format!("{disk_name} has no backing file"));
     }
     if let Some(uuid) = attribute(disk, "dm/uuid").or_else(|| attribute(disk, "dm/name")) {
-        let own = if uuid.starts_with("mpath-") {
-            multipath(disk)
-        } else {
-            Inflight::Bounded(Duration::ZERO)
-        };
+        let own = if uuid.starts_with("mpath-") { multipath(disk) } else { Inflight::Bounded(Duration::ZERO) };
         return own.worse(measure_slaves(sysfs, disk, depth));
     }
     if disk.join("md").is_dir() {
@@ -185,15 +165,13 @@ fn measure_slaves(sysfs: &SysFs, disk: &Path, depth: u32) -> Inflight {
     if slaves.is_empty() || depth > LAYERS_MAX {
         return unknown(format!("{}: what is under it cannot be seen", name(disk)));
     }
-    slaves
-        .iter()
-        .fold(Inflight::Bounded(Duration::ZERO), |worst, slave| {
-            let below = fs::canonicalize(slave).map_or_else(
-                |error| unknown(format!("{}: {error}", slave.display())),
-                |directory| measure_disk(sysfs, &SysFs::disk(&directory), depth.saturating_add(1)),
-            );
-            worst.worse(below)
-        })
+    slaves.iter().fold(Inflight::Bounded(Duration::ZERO), |worst, slave| {
+        let below = fs::canonicalize(slave).map_or_else(
+            |error| unknown(format!("{}: {error}", slave.display())),
+            |directory| measure_disk(sysfs, &SysFs::disk(&directory), depth.saturating_add(1)),
+        );
+        worst.worse(below)
+    })
 }
 
 /// Whether a multipath map queues without a path; sysfs does not say, `dmsetup` does.
@@ -201,9 +179,7 @@ fn multipath(disk: &Path) -> Inflight {
     let Some(map) = attribute(disk, "dm/name") else {
         return unknown("a multipath map without a name");
     };
-    let answer = Command::new("dmsetup")
-        .args(["table", "--target", "multipath", &map])
-        .output();
+    let answer = Command::new("dmsetup").args(["table", "--target", "multipath", &map]).output();
     let Ok(answer) = answer else {
         return unknown(format!("multipath map {map}: dmsetup is not installed"));
     };
@@ -211,9 +187,7 @@ fn multipath(disk: &Path) -> Inflight {
         return unknown(format!("multipath map {map}: dmsetup cannot show it"));
     }
     if String::from_utf8_lossy(&answer.stdout).contains("queue_if_no_path") {
-        return Inflight::Unbounded(format!(
-            "multipath map {map} has queue_if_no_path (see no_path_retry fail)"
-        ));
+        return Inflight::Unbounded(format!("multipath map {map} has queue_if_no_path (see no_path_retry fail)"));
     }
     Inflight::Bounded(Duration::ZERO)
 }
@@ -230,12 +204,7 @@ fn scsi(sysfs: &SysFs, disk: &Path) -> Inflight {
     let address = fs::canonicalize(disk.join("device")).ok();
     let retries = address
         .as_deref()
-        .and_then(|address| {
-            attribute(
-                &sysfs.path("class/scsi_disk").join(name(address)),
-                "max_retries",
-            )
-        })
+        .and_then(|address| attribute(&sysfs.path("class/scsi_disk").join(name(address)), "max_retries"))
         .and_then(|text| text.parse::<u64>().ok())
         .unwrap_or(SCSI_RETRIES);
     let tries = u32::try_from(retries.saturating_add(1)).unwrap_or(u32::MAX);
@@ -252,25 +221,18 @@ fn scsi(sysfs: &SysFs, disk: &Path) -> Inflight {
 
 /// How long Fibre Channel or iSCSI holds commands back for a transport that is gone; zero for the others.
 fn scsi_transport(sysfs: &SysFs, address: &Path) -> Inflight {
-    let parts = address
-        .components()
-        .filter_map(|part| part.as_os_str().to_str());
+    let parts = address.components().filter_map(|part| part.as_os_str().to_str());
     for part in parts {
         let (file, attribute_name) = if part.starts_with("rport-") {
-            (
-                sysfs.path("class/fc_remote_ports").join(part),
-                "dev_loss_tmo",
-            )
+            (sysfs.path("class/fc_remote_ports").join(part), "dev_loss_tmo")
         } else if part.starts_with("session") {
             (sysfs.path("class/iscsi_session").join(part), "recovery_tmo")
         } else {
             continue;
         };
         return match attribute(&file, attribute_name) {
-            Some(text) => seconds(&text).map_or_else(
-                || Inflight::Unbounded(format!("{part}: {attribute_name} is {text}")),
-                Inflight::Bounded,
-            ),
+            Some(text) => seconds(&text)
+                .map_or_else(|| Inflight::Unbounded(format!("{part}: {attribute_name} is {text}")), Inflight::Bounded),
             None => unknown(format!("{part}: sysfs has no {attribute_name}")),
         };
     }
@@ -279,8 +241,8 @@ fn scsi_transport(sysfs: &SysFs, address: &Path) -> Inflight {
 
 /// A local controller resets after the time-out of a command; a fabrics one waits for the link up to `ctrl_loss_tmo`.
 fn nvme(disk: &Path) -> Inflight {
-    let Some(timeout) = attribute(disk, "queue/io_timeout")
-        .and_then(|text| text.parse().ok().map(Duration::from_millis))
+    let Some(timeout) =
+        attribute(disk, "queue/io_timeout").and_then(|text| text.parse().ok().map(Duration::from_millis))
     else {
         return unknown(format!("{}: no io_timeout in sysfs", name(disk)));
     };
@@ -291,19 +253,12 @@ fn nvme(disk: &Path) -> Inflight {
     let mut controllers: Vec<_> = if device.join("transport").exists() {
         vec![device]
     } else {
-        entries(&device)
-            .into_iter()
-            .filter(|entry| entry.join("transport").exists())
-            .collect()
+        entries(&device).into_iter().filter(|entry| entry.join("transport").exists()).collect()
     };
     let Some(first) = controllers.pop() else {
         return unknown(format!("{}: no controller in sysfs", name(disk)));
     };
-    controllers
-        .iter()
-        .fold(nvme_controller(&first, own), |worst, next| {
-            worst.worse(nvme_controller(next, own))
-        })
+    controllers.iter().fold(nvme_controller(&first, own), |worst, next| worst.worse(nvme_controller(next, own)))
 }
 
 fn nvme_controller(controller: &Path, own: Duration) -> Inflight {
@@ -343,61 +298,26 @@ mod tests {
         let image = dir.path().join("image");
         fs::write(&image, b"").unwrap();
         let sysfs = SysFs::at(dir.path());
-        put(
-            dir.path(),
-            "block/loop7/loop/backing_file",
-            &format!("{}\n", image.display()),
-        );
+        put(dir.path(), "block/loop7/loop/backing_file", &format!("{}\n", image.display()));
         let seen = measure_disk(&sysfs, &dir.path().join("block/loop7"), 0);
         assert_eq!(seen, Inflight::Bounded(Duration::ZERO));
-        put(
-            dir.path(),
-            "block/loop8/loop/backing_file",
-            "/nowhere/image (deleted)\n",
-        );
-        assert!(matches!(
-            measure_disk(&sysfs, &dir.path().join("block/loop8"), 0),
-            Inflight::Unknown(_)
-        ));
+        put(dir.path(), "block/loop8/loop/backing_file", "/nowhere/image (deleted)\n");
+        assert!(matches!(measure_disk(&sysfs, &dir.path().join("block/loop8"), 0), Inflight::Unknown(_)));
     }
 
     #[test]
     fn scsi_counts_every_try_and_the_transport() {
         let dir = tempfile::tempdir().unwrap();
         let sysfs = SysFs::at(dir.path());
-        put(
-            dir.path(),
-            "devices/host2/session1/target2:0:0/2:0:0:1/timeout",
-            "30\n",
-        );
-        put(
-            dir.path(),
-            "devices/host2/session1/target2:0:0/2:0:0:1/block/sda/size",
-            "8\n",
-        );
+        put(dir.path(), "devices/host2/session1/target2:0:0/2:0:0:1/timeout", "30\n");
+        put(dir.path(), "devices/host2/session1/target2:0:0/2:0:0:1/block/sda/size", "8\n");
         put(dir.path(), "class/scsi_disk/2:0:0:1/max_retries", "2\n");
-        put(
-            dir.path(),
-            "class/iscsi_session/session1/recovery_tmo",
-            "120\n",
-        );
-        let disk = dir
-            .path()
-            .join("devices/host2/session1/target2:0:0/2:0:0:1/block/sda");
+        put(dir.path(), "class/iscsi_session/session1/recovery_tmo", "120\n");
+        let disk = dir.path().join("devices/host2/session1/target2:0:0/2:0:0:1/block/sda");
         symlink("../..", disk.join("device")).unwrap();
-        assert_eq!(
-            measure_disk(&sysfs, &disk, 0),
-            Inflight::Bounded(Duration::from_secs(3 * 30 + 60 + 120))
-        );
-        put(
-            dir.path(),
-            "class/iscsi_session/session1/recovery_tmo",
-            "-1\n",
-        );
-        assert!(matches!(
-            measure_disk(&sysfs, &disk, 0),
-            Inflight::Unbounded(_)
-        ));
+        assert_eq!(measure_disk(&sysfs, &disk, 0), Inflight::Bounded(Duration::from_secs(3 * 30 + 60 + 120)));
+        put(dir.path(), "class/iscsi_session/session1/recovery_tmo", "-1\n");
+        assert!(matches!(measure_disk(&sysfs, &disk, 0), Inflight::Unbounded(_)));
     }
 
     #[test]
@@ -406,43 +326,24 @@ mod tests {
         let sysfs = SysFs::at(dir.path());
         put(dir.path(), "devices/nvme0/transport", "tcp\n");
         put(dir.path(), "devices/nvme0/ctrl_loss_tmo", "off\n");
-        put(
-            dir.path(),
-            "devices/nvme0/nvme0n1/queue/io_timeout",
-            "30000\n",
-        );
+        put(dir.path(), "devices/nvme0/nvme0n1/queue/io_timeout", "30000\n");
         let disk = dir.path().join("devices/nvme0/nvme0n1");
         symlink("..", disk.join("device")).unwrap();
-        assert!(matches!(
-            measure_disk(&sysfs, &disk, 0),
-            Inflight::Unbounded(_)
-        ));
+        assert!(matches!(measure_disk(&sysfs, &disk, 0), Inflight::Unbounded(_)));
         put(dir.path(), "devices/nvme0/ctrl_loss_tmo", "600\n");
-        assert_eq!(
-            measure_disk(&sysfs, &disk, 0),
-            Inflight::Bounded(Duration::from_secs(6 * 30 + 600))
-        );
+        assert_eq!(measure_disk(&sysfs, &disk, 0), Inflight::Bounded(Duration::from_secs(6 * 30 + 600)));
     }
 
     #[test]
     fn hard_nfs_is_unbounded_and_soft_is_counted() {
-        assert!(matches!(
-            nfs("rw,hard,timeo=600,retrans=2"),
-            Inflight::Unbounded(_)
-        ));
-        assert_eq!(
-            nfs("rw,soft,timeo=100,retrans=2"),
-            Inflight::Bounded(Duration::from_secs(60))
-        );
+        assert!(matches!(nfs("rw,hard,timeo=600,retrans=2"), Inflight::Unbounded(_)));
+        assert_eq!(nfs("rw,soft,timeo=100,retrans=2"), Inflight::Bounded(Duration::from_secs(60)));
     }
 
     #[test]
     fn an_unknown_driver_is_unknown() {
         let dir = tempfile::tempdir().unwrap();
         put(dir.path(), "block/vda/size", "8\n");
-        assert!(matches!(
-            measure_disk(&SysFs::at(dir.path()), &dir.path().join("block/vda"), 0),
-            Inflight::Unknown(_)
-        ));
+        assert!(matches!(measure_disk(&SysFs::at(dir.path()), &dir.path().join("block/vda"), 0), Inflight::Unknown(_)));
     }
 }

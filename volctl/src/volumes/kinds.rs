@@ -52,10 +52,7 @@ impl Generation {
     #[must_use]
     pub fn from_snapshot_name(name: &str) -> Option<Self> {
         let (epoch, count) = name.strip_prefix("gen-")?.split_once('-')?;
-        let found = Self {
-            epoch: epoch.parse().ok()?,
-            count: count.parse().ok()?,
-        };
+        let found = Self { epoch: epoch.parse().ok()?, count: count.parse().ok()? };
         (found.snapshot_name() == name).then_some(found)
     }
 
@@ -85,14 +82,9 @@ impl FromStr for Generation {
     fn from_str(text: &str) -> Result<Self, NotAGeneration> {
         let parse = || {
             let (epoch, count) = text.split_once('.')?;
-            Some(Self {
-                epoch: epoch.parse().ok()?,
-                count: count.parse().ok()?,
-            })
+            Some(Self { epoch: epoch.parse().ok()?, count: count.parse().ok()? })
         };
-        parse().ok_or_else(|| NotAGeneration {
-            text: text.to_owned(),
-        })
+        parse().ok_or_else(|| NotAGeneration { text: text.to_owned() })
     }
 }
 
@@ -102,37 +94,18 @@ mod tests {
 
     #[test]
     fn generation_is_printed_and_read_as_epoch_dot_count() {
-        let generation = Generation {
-            epoch: 41,
-            count: 3,
-        };
+        let generation = Generation { epoch: 41, count: 3 };
         assert_eq!(generation.to_string(), "41.3");
         assert_eq!("41.3".parse(), Ok(generation));
         assert!("41".parse::<Generation>().is_err());
-        assert!(
-            Generation { epoch: 2, count: 9 }
-                < Generation {
-                    epoch: 10,
-                    count: 0
-                }
-        );
+        assert!(Generation { epoch: 2, count: 9 } < Generation { epoch: 10, count: 0 });
     }
 
     #[test]
     fn only_our_own_spelling_of_a_snapshot_name_counts() {
-        let generation = Generation {
-            epoch: 41,
-            count: 3,
-        };
+        let generation = Generation { epoch: 41, count: 3 };
         assert_eq!(Generation::from_snapshot_name("gen-41-3"), Some(generation));
-        for other in [
-            "gen-041-3",
-            "gen-41-3x",
-            "gen-41",
-            "gen-+41-3",
-            "41-3",
-            "gen-41-3-1",
-        ] {
+        for other in ["gen-041-3", "gen-41-3x", "gen-41", "gen-+41-3", "41-3", "gen-41-3-1"] {
             assert_eq!(Generation::from_snapshot_name(other), None, "{other}");
         }
     }

@@ -37,17 +37,9 @@ impl Bed {
     pub(super) fn empty(mebibytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("image");
-        File::create(&image)
-            .unwrap()
-            .set_len(mebibytes << 20)
-            .unwrap();
+        File::create(&image).unwrap().set_len(mebibytes << 20).unwrap();
         let root = prepare_mount_root(&dir.path().join("volumes")).unwrap();
-        Self {
-            root,
-            image,
-            loops: Vec::new(),
-            dir,
-        }
+        Self { root, image, loops: Vec::new(), dir }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -116,14 +108,8 @@ pub(super) fn open_loop(image: &Path, read_only: bool) -> Loop {
         command.arg("--read-only");
     }
     let output = command.arg(image).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Loop(PathBuf::from(
-        String::from_utf8(output.stdout).unwrap().trim(),
-    ))
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Loop(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()))
 }
 
 /// A child process that is killed when the test ends.
@@ -141,12 +127,7 @@ impl Victim {
             .spawn()
             .unwrap();
         let mut line = [0; 6];
-        child
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut line)
-            .unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
         Self(child)
     }
 

@@ -35,11 +35,7 @@ impl MountLine {
 
 /// The options of the file system with this `major:minor`.
 pub(super) fn super_options(device: &str) -> Option<String> {
-    own()
-        .ok()?
-        .into_iter()
-        .find(|mount| mount.device == device)
-        .map(|mount| mount.super_options)
+    own().ok()?.into_iter().find(|mount| mount.device == device).map(|mount| mount.super_options)
 }
 
 /// Reads the mounts of our own mount namespace.
@@ -50,10 +46,7 @@ pub(super) fn own() -> io::Result<Vec<MountLine>> {
 /// Reads one mountinfo file; lines that cannot be understood are left out.
 pub(super) fn read(path: &Path) -> io::Result<Vec<MountLine>> {
     let bytes = fs::read(path)?;
-    Ok(String::from_utf8_lossy(&bytes)
-        .lines()
-        .filter_map(parse)
-        .collect())
+    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
 }
 
 fn parse(line: &str) -> Option<MountLine> {
@@ -70,16 +63,7 @@ fn parse(line: &str) -> Option<MountLine> {
     let _fs_type = right.next()?;
     let source = unescape(right.next()?);
     let super_options = right.next().unwrap_or_default().to_owned();
-    Some(MountLine {
-        id,
-        parent,
-        device,
-        target,
-        options,
-        propagates,
-        source,
-        super_options,
-    })
+    Some(MountLine { id, parent, device, target, options, propagates, source, super_options })
 }
 
 /// Undoes the `\040` that the kernel writes for a space, tab, line end or backslash.
@@ -89,9 +73,7 @@ fn unescape(text: &str) -> PathBuf {
     while let Some(at) = rest.find('\\') {
         let (before, tail) = rest.split_at(at);
         out.push_str(before);
-        let code = tail
-            .get(1..4)
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = tail.get(1..4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match code {
             Some(code) => {
                 out.push(char::from(code));
@@ -116,11 +98,7 @@ pub(super) fn mount_id(descriptor: impl AsFd) -> io::Result<u64> {
 
 /// The `mnt_id` of the text of an fdinfo file.
 pub(super) fn mount_id_of_fdinfo(text: &str) -> Option<u64> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("mnt_id:"))?
-        .trim()
-        .parse()
-        .ok()
+    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -132,10 +110,7 @@ mod tests {
         let line = r"36 35 98:0 /mnt1 /a\040b\134c rw,noatime shared:7 master:1 - ext3 /dev/root rw,errors=continue";
         let mount = parse(line).unwrap();
         assert_eq!(mount.target, PathBuf::from(r"/a b\c"));
-        assert_eq!(
-            (mount.id, mount.parent, mount.device.as_str()),
-            (36, 35, "98:0")
-        );
+        assert_eq!((mount.id, mount.parent, mount.device.as_str()), (36, 35, "98:0"));
         assert!(mount.propagates);
         assert_eq!(mount.source, PathBuf::from("/dev/root"));
         let private = parse("36 35 98:0 / /x rw - ext4 /dev/loop1 rw").unwrap();

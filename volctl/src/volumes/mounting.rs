@@ -84,23 +84,13 @@ type FsOption<'a> = (&'a CStr, Option<&'a CStr>);
 /// [`MountError::DeviceWritable`] for a device that can be written to, [`MountError::NoSnapshot`] when there is no such
 /// snapshot, [`MountError::Refused`] with the kernel's own words. A state that the writer has gone on from may
 /// fail: the caller keeps what it has mounted and tries the next generation.
-pub fn mount_reader(
-    device: &Path,
-    kind: FsKind,
-    subvol: Option<&str>,
-) -> Result<DetachedMount, MountError> {
-    let tries = if kind == FsKind::Btrfs {
-        BTRFS_TRIES
-    } else {
-        1
-    };
+pub fn mount_reader(device: &Path, kind: FsKind, subvol: Option<&str>) -> Result<DetachedMount, MountError> {
+    let tries = if kind == FsKind::Btrfs { BTRFS_TRIES } else { 1 };
     let mut tried = 1;
     loop {
         let read_only = flush_reader(device)?;
         if !read_only {
-            return Err(MountError::DeviceWritable {
-                device: device.to_owned(),
-            });
+            return Err(MountError::DeviceWritable { device: device.to_owned() });
         }
         match reader_once(device, kind, subvol) {
             Err(error) if tried < tries && error.may_pass() => tried += 1,
@@ -119,18 +109,9 @@ fn flush_reader(device: &Path) -> Result<bool, MountError> {
     Ok(read_only)
 }
 
-fn reader_once(
-    device: &Path,
-    kind: FsKind,
-    subvol: Option<&str>,
-) -> Result<DetachedMount, MountError> {
-    const ATTRIBUTES: u64 =
-        sys::ATTR_RDONLY | sys::ATTR_NOSUID | sys::ATTR_NODEV | sys::ATTR_NOATIME;
-    let ext4: [FsOption<'_>; 3] = [
-        (c"ro", None),
-        (c"noload", None),
-        (c"errors", Some(c"continue")),
-    ];
+fn reader_once(device: &Path, kind: FsKind, subvol: Option<&str>) -> Result<DetachedMount, MountError> {
+    const ATTRIBUTES: u64 = sys::ATTR_RDONLY | sys::ATTR_NOSUID | sys::ATTR_NODEV | sys::ATTR_NOATIME;
+    let ext4: [FsOption<'_>; 3] = [(c"ro", None), (c"noload", None), (c"errors", Some(c"continue"))];
     let xfs: [FsOption<'_>; 3] = [(c"ro", None), (c"norecovery", None), (c"nouuid", None)];
     let btrfs: [FsOption<'_>; 2] = [(c"ro", None), (c"rescue", Some(c"nologreplay"))];
     match (kind, subvol) {
@@ -147,10 +128,7 @@ fn reader_once(
             // Joins the file system that is already open: not exclusively.
             open_fs(device, kind, &options, ATTRIBUTES, false)
         }
-        (_, Some(_)) => Err(MountError::NoSnapshot {
-            device: device.to_owned(),
-            why: "only btrfs has snapshots",
-        }),
+        (_, Some(_)) => Err(MountError::NoSnapshot { device: device.to_owned(), why: "only btrfs has snapshots" }),
     }
 }
 
@@ -159,26 +137,16 @@ fn reader_once(
 /// The kernel's own `subvol=` counts from the top level, but an adopted file system may have another default
 /// subvolume, and the writer publishes in what it has mounted.
 fn snapshot_id(whole: &DetachedMount, path: &str) -> Result<u64, MountError> {
-    let missing = |why| MountError::NoSnapshot {
-        device: whole.device.clone(),
-        why,
-    };
+    let missing = |why| MountError::NoSnapshot { device: whole.device.clone(), why };
     let directory = match open_beneath(whole, path, OFlag::O_RDONLY) {
         Ok(directory) => File::from(directory),
         Err(Errno::ENOENT) => return Err(missing("there is no such directory")),
         Err(errno) => {
-            return Err(MountError::errno("opening the snapshot on", &whole.device)(
-                errno,
-            ));
+            return Err(MountError::errno("opening the snapshot on", &whole.device)(errno));
         }
     };
-    let metadata = directory
-        .metadata()
-        .map_err(MountError::io("looking at the snapshot on", &whole.device))?;
-    let info = subvol_info(&directory).map_err(MountError::errno(
-        "looking at the snapshot on",
-        &whole.device,
-    ))?;
+    let metadata = directory.metadata().map_err(MountError::io("looking at the snapshot on", &whole.device))?;
+    let info = subvol_info(&directory).map_err(MountError::errno("looking at the snapshot on", &whole.device))?;
     if metadata.ino() != SUBVOLUME_ROOT {
         return Err(missing("it is a plain directory"));
     }
@@ -196,16 +164,10 @@ fn snapshot_id(whole: &DetachedMount, path: &str) -> Result<u64, MountError> {
 ///
 /// # Errors
 /// [`MountError::DeviceReadOnly`], [`MountError::AlreadyOpen`], [`MountError::Refused`] with the kernel's own words.
-pub fn mount_writer(
-    device: &Path,
-    kind: FsKind,
-    snapshot_policy: bool,
-) -> Result<DetachedMount, MountError> {
+pub fn mount_writer(device: &Path, kind: FsKind, snapshot_policy: bool) -> Result<DetachedMount, MountError> {
     let file = File::open(device).map_err(MountError::io("opening", device))?;
     if device_read_only(&file).map_err(MountError::errno("asking", device))? {
-        return Err(MountError::DeviceReadOnly {
-            device: device.to_owned(),
-        });
+        return Err(MountError::DeviceReadOnly { device: device.to_owned() });
     }
     drop(file);
     let snapshots = snapshot_policy && kind == FsKind::Btrfs;
@@ -246,10 +208,7 @@ fn open_fs_once(
 ) -> Result<DetachedMount, MountError> {
     let name = CString::new(kind.name()).map_err(|_| MountError::NulInName)?;
     let source = CString::new(device.as_os_str().as_bytes()).map_err(|_| MountError::NulInName)?;
-    let context = sys::fsopen(&name).map_err(MountError::errno(
-        "opening a file system context for",
-        device,
-    ))?;
+    let context = sys::fsopen(&name).map_err(MountError::errno("opening a file system context for", device))?;
     let configured = (|| {
         sys::fsconfig_string(context.as_fd(), c"source", &source)?;
         for (key, value) in options {
@@ -263,18 +222,10 @@ fn open_fs_once(
     })();
     match configured {
         Ok(tree) => {
-            let mount_id =
-                mount_id(&tree).map_err(MountError::io("looking at the mount of", device))?;
-            Ok(DetachedMount {
-                tree,
-                mount_id,
-                device: device.to_owned(),
-                kind,
-            })
+            let mount_id = mount_id(&tree).map_err(MountError::io("looking at the mount of", device))?;
+            Ok(DetachedMount { tree, mount_id, device: device.to_owned(), kind })
         }
-        Err(Errno::EBUSY) => Err(MountError::AlreadyOpen {
-            device: device.to_owned(),
-        }),
+        Err(Errno::EBUSY) => Err(MountError::AlreadyOpen { device: device.to_owned() }),
         Err(errno) => Err(MountError::Refused {
             kind,
             device: device.to_owned(),
@@ -286,12 +237,8 @@ fn open_fs_once(
 
 /// Opens a path below a directory; no symbolic link on the way is followed, and nothing outside is reached.
 fn open_beneath(directory: impl AsFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-    let resolve = ResolveFlag::RESOLVE_BENEATH
-        | ResolveFlag::RESOLVE_NO_SYMLINKS
-        | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(resolve);
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(resolve);
     openat2(directory, path, how)
 }
 
@@ -307,11 +254,7 @@ impl AsFd for DetachedMount {
 /// When the device cannot be opened for another reason.
 pub fn device_in_use(device: &Path) -> std::io::Result<bool> {
     use std::os::unix::fs::OpenOptionsExt;
-    match OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_EXCL | libc::O_CLOEXEC)
-        .open(device)
-    {
+    match OpenOptions::new().read(true).custom_flags(libc::O_EXCL | libc::O_CLOEXEC).open(device) {
         Ok(_) => Ok(false),
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(true),
         Err(error) => Err(error),

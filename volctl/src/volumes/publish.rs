@@ -49,9 +49,7 @@ pub enum PublishError<E = std::convert::Infallible> {
     #[error("raising the generation failed")]
     Raise(#[source] E),
     /// The generation was raised, but the file system could not be thawed: its users hang.
-    #[error(
-        "the file system could not be thawed, its users hang (try fsfreeze --unfreeze): {source}"
-    )]
+    #[error("the file system could not be thawed, its users hang (try fsfreeze --unfreeze): {source}")]
     StillFrozen {
         /// What the system said.
         source: io::Error,
@@ -60,10 +58,7 @@ pub enum PublishError<E = std::convert::Infallible> {
 
 impl<E> PublishError<E> {
     fn errno(doing: &'static str) -> impl FnOnce(Errno) -> Self {
-        move |errno| Self::Io {
-            doing,
-            source: errno.into(),
-        }
+        move |errno| Self::Io { doing, source: errno.into() }
     }
 }
 
@@ -116,24 +111,15 @@ fn is_btrfs(mount: impl AsFd) -> Result<bool, PublishError> {
 
 fn flush(mount: impl AsFd) -> Result<(), PublishError> {
     syncfs(&mount).map_err(PublishError::errno("writing back"))?;
-    if is_btrfs(&mount)? {
-        commit(mount).map_err(PublishError::errno("committing"))
-    } else {
-        Ok(())
-    }
+    if is_btrfs(&mount)? { commit(mount).map_err(PublishError::errno("committing")) } else { Ok(()) }
 }
 
 fn sample_now(mount: impl AsFd) -> Result<Sample, PublishError> {
     if is_btrfs(&mount)? {
         let info = subvol_info(mount).map_err(PublishError::errno("asking the subvolume"))?;
-        return Ok(Sample::Subvolume {
-            tree_id: info.tree_id,
-            generation: info.generation,
-        });
+        return Ok(Sample::Subvolume { tree_id: info.tree_id, generation: info.generation });
     }
-    let device = fstat(mount)
-        .map_err(PublishError::errno("asking for the device"))?
-        .st_dev;
+    let device = fstat(mount).map_err(PublishError::errno("asking for the device"))?.st_dev;
     let written = sectors_written(&SysFs::real(), device).ok_or_else(|| PublishError::Io {
         doing: "reading the block statistics",
         source: io::Error::from(io::ErrorKind::NotFound),
@@ -142,11 +128,7 @@ fn sample_now(mount: impl AsFd) -> Result<Sample, PublishError> {
 }
 
 fn sectors_written(sysfs: &SysFs, device: u64) -> Option<u64> {
-    attribute(&sysfs.block(device)?, "stat")?
-        .split_ascii_whitespace()
-        .nth(6)?
-        .parse()
-        .ok()
+    attribute(&sysfs.block(device)?, "stat")?.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
 /// Publishes by freezing (ext4, XFS): all writers are held, the state on the disk is clean, `raise` raises the
@@ -156,10 +138,7 @@ fn sectors_written(sysfs: &SysFs, device: u64) -> Option<u64> {
 ///
 /// # Errors
 /// [`PublishError::Raise`] carries what `raise` said; [`PublishError::StillFrozen`] comes after a raised generation.
-pub fn publish_freeze<T, E>(
-    mount: impl AsFd,
-    raise: impl FnOnce() -> Result<T, E>,
-) -> Result<T, PublishError<E>> {
+pub fn publish_freeze<T, E>(mount: impl AsFd, raise: impl FnOnce() -> Result<T, E>) -> Result<T, PublishError<E>> {
     match freeze(&mount) {
         Ok(()) => {}
         Err(Errno::EBUSY) => return Err(PublishError::FrozenByOther),
@@ -171,8 +150,6 @@ pub fn publish_freeze<T, E>(
         (Err(panic), _) => resume_unwind(panic),
         // Someone else's thaw (a guardian's, after it closed the gate) is no error of ours.
         (Ok(raised), Ok(()) | Err(Errno::EINVAL)) => raised.map_err(PublishError::Raise),
-        (Ok(_), Err(errno)) => Err(PublishError::StillFrozen {
-            source: errno.into(),
-        }),
+        (Ok(_), Err(errno)) => Err(PublishError::StillFrozen { source: errno.into() }),
     }
 }

@@ -14,17 +14,13 @@ pub(super) struct SysFs {
 impl SysFs {
     /// The real one.
     pub(super) fn real() -> Self {
-        Self {
-            root: PathBuf::from("/sys"),
-        }
+        Self { root: PathBuf::from("/sys") }
     }
 
     /// A tree made by a test.
     #[cfg(test)]
     pub(super) fn at(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-        }
+        Self { root: root.to_owned() }
     }
 
     /// A path below the root of sysfs.
@@ -34,9 +30,7 @@ impl SysFs {
 
     /// The directory of a block device number, all links resolved.
     pub(super) fn block(&self, device: u64) -> Option<PathBuf> {
-        let link = self
-            .root
-            .join(format!("dev/block/{}:{}", major(device), minor(device)));
+        let link = self.root.join(format!("dev/block/{}:{}", major(device), minor(device)));
         fs::canonicalize(link).ok()
     }
 
@@ -58,16 +52,13 @@ pub(super) fn attribute(directory: &Path, name: &str) -> Option<String> {
 
 /// The entries of a directory, sorted by name; empty when it cannot be read.
 pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir(directory)
-        .map(|list| list.flatten().map(|entry| entry.path()).collect())
-        .unwrap_or_default();
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(directory).map(|list| list.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
     found.sort();
     found
 }
 
 /// The last part of a path as text; empty when there is none.
 pub(super) fn name(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default()
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }

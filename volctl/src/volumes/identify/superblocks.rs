@@ -66,26 +66,16 @@ fn ext4(head: &Block) -> Option<Result<FoundFs, IdentityError>> {
         read_only_compatible: le32(head, EXT4_SB + 0x64),
     };
     if features.incompatible & 0x8 != 0 {
-        return Some(Err(IdentityError::Unsupported {
-            kind,
-            why: "it is the journal of another file system",
-        }));
+        return Some(Err(IdentityError::Unsupported { kind, why: "it is the journal of another file system" }));
     }
     if features.has_journal() && le32(head, EXT4_SB + 0xE4) != 0 {
-        return Some(Err(IdentityError::Unsupported {
-            kind,
-            why: "its journal lies on another device",
-        }));
+        return Some(Err(IdentityError::Unsupported { kind, why: "its journal lies on another device" }));
     }
     let log_size = le32(head, EXT4_SB + 0x18);
     if log_size > 6 {
         return None; // no ext4 has blocks beyond 64 KiB: the two magic bytes were a chance
     }
-    let high = if features.incompatible & 0x80 != 0 {
-        le32(head, EXT4_SB + 0x150)
-    } else {
-        0
-    };
+    let high = if features.incompatible & 0x80 != 0 { le32(head, EXT4_SB + 0x150) } else { 0 };
     let blocks = (u64::from(high) << 32) | u64::from(le32(head, EXT4_SB + 0x04));
     Some(Ok(FoundFs {
         kind,
@@ -102,16 +92,10 @@ fn xfs(head: &Block) -> Option<Result<FoundFs, IdentityError>> {
     }
     let kind = FsKind::Xfs;
     if be64(head, 16) != 0 {
-        return Some(Err(IdentityError::Unsupported {
-            kind,
-            why: "it has a real-time device beside this one",
-        }));
+        return Some(Err(IdentityError::Unsupported { kind, why: "it has a real-time device beside this one" }));
     }
     if be64(head, 48) == 0 {
-        return Some(Err(IdentityError::Unsupported {
-            kind,
-            why: "its log lies on another device",
-        }));
+        return Some(Err(IdentityError::Unsupported { kind, why: "its log lies on another device" }));
     }
     Some(Ok(FoundFs {
         kind,
@@ -128,16 +112,10 @@ fn btrfs(deep: &Block) -> Option<Result<FoundFs, IdentityError>> {
     }
     let kind = FsKind::Btrfs;
     if le64(deep, 0x88) != 1 {
-        return Some(Err(IdentityError::Unsupported {
-            kind,
-            why: "it lies on several devices",
-        }));
+        return Some(Err(IdentityError::Unsupported { kind, why: "it lies on several devices" }));
     }
     if le64(deep, 0x38) & (1 << 32) != 0 {
-        return Some(Err(IdentityError::Unsupported {
-            kind,
-            why: "it is a seed for other file systems",
-        }));
+        return Some(Err(IdentityError::Unsupported { kind, why: "it is a seed for other file systems" }));
     }
     Some(Ok(FoundFs {
         kind,
@@ -166,13 +144,7 @@ mod tests {
     #[test]
     fn btrfs_on_two_devices_is_refused() {
         assert!(find(&blank(), &btrfs_block(1)).unwrap().is_some());
-        assert!(matches!(
-            find(&blank(), &btrfs_block(2)),
-            Err(IdentityError::Unsupported {
-                kind: FsKind::Btrfs,
-                ..
-            })
-        ));
+        assert!(matches!(find(&blank(), &btrfs_block(2)), Err(IdentityError::Unsupported { kind: FsKind::Btrfs, .. })));
     }
 
     #[test]
@@ -180,17 +152,8 @@ mod tests {
         let mut head = blank();
         head[0..4].copy_from_slice(b"XFSB");
         head[55] = 1;
-        assert!(matches!(
-            find(&head, &blank()),
-            Ok(Some(FoundFs {
-                kind: FsKind::Xfs,
-                ..
-            }))
-        ));
-        assert!(matches!(
-            find(&head, &btrfs_block(1)),
-            Err(IdentityError::Unsupported { .. })
-        ));
+        assert!(matches!(find(&head, &blank()), Ok(Some(FoundFs { kind: FsKind::Xfs, .. }))));
+        assert!(matches!(find(&head, &btrfs_block(1)), Err(IdentityError::Unsupported { .. })));
     }
 
     #[test]

@@ -23,26 +23,17 @@ fn loop_readers_never_change_a_byte_even_of_a_dirty_volume() {
         write(&bed.root, "old", "published");
         nix::unistd::syncfs(bed.root.open("w").unwrap()).unwrap();
         write(&bed.root, "new", "in the journal only");
-        File::open(bed.root.path_of("w").join("new"))
-            .unwrap()
-            .sync_all()
-            .unwrap();
+        File::open(bed.root.path_of("w").join("new")).unwrap().sync_all().unwrap();
         // A copy of the image in mid-flight is what a crashed writer leaves: its journal wants to be replayed.
         let copy = bed.dir().join("copy");
         fs::copy(&bed.image, &copy).unwrap();
         bed.image = copy;
         let found = find_fs(File::open(&bed.image).unwrap(), 0).unwrap();
-        assert!(
-            found.ext4.is_none_or(|features| features.needs_recovery()),
-            "the copy must be dirty"
-        );
+        assert!(found.ext4.is_none_or(|features| features.needs_recovery()), "the copy must be dirty");
         let before = bed.hash();
         let mount = bed.reader(kind, None);
         bed.root.attach(mount, "r").unwrap();
-        let seen = fs::read_dir(bed.root.path_of("r"))
-            .unwrap()
-            .flatten()
-            .count();
+        let seen = fs::read_dir(bed.root.path_of("r")).unwrap().flatten().count();
         assert!(kind != FsKind::Ext4 || seen > 0);
         for entry in fs::read_dir(bed.root.path_of("r")).unwrap().flatten() {
             let _may_be_torn = fs::read(entry.path());
@@ -57,15 +48,9 @@ fn loop_readers_never_change_a_byte_even_of_a_dirty_volume() {
 fn loop_a_reader_is_refused_on_a_writable_device_and_a_writer_on_a_read_only_one() {
     let mut bed = Bed::new(FsKind::Ext4);
     let writable = bed.open_loop(false);
-    assert!(matches!(
-        mount_reader(&writable, FsKind::Ext4, None),
-        Err(MountError::DeviceWritable { .. })
-    ));
+    assert!(matches!(mount_reader(&writable, FsKind::Ext4, None), Err(MountError::DeviceWritable { .. })));
     let read_only = bed.open_loop(true);
-    assert!(matches!(
-        mount_writer(&read_only, FsKind::Ext4, false),
-        Err(MountError::DeviceReadOnly { .. })
-    ));
+    assert!(matches!(mount_writer(&read_only, FsKind::Ext4, false), Err(MountError::DeviceReadOnly { .. })));
 }
 
 #[test]
@@ -73,22 +58,10 @@ fn loop_a_refused_mount_says_what_the_kernel_said() {
     let mut bed = Bed::new(FsKind::Ext4);
     let device = bed.open_loop(true);
     let error = mount_reader(&device, FsKind::Xfs, None).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MountError::Refused {
-                kind: FsKind::Xfs,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, MountError::Refused { kind: FsKind::Xfs, .. }), "{error}");
     let device = bed.open_loop(false);
     let _mounted = mount_writer(&device, FsKind::Ext4, false).unwrap();
-    assert!(matches!(
-        mount_writer(&device, FsKind::Ext4, false),
-        Err(MountError::AlreadyOpen { .. })
-    ));
+    assert!(matches!(mount_writer(&device, FsKind::Ext4, false), Err(MountError::AlreadyOpen { .. })));
 }
 
 /// Opens and reads a file as fast as it can until told to stop; counts, and panics at the first miss.
@@ -111,12 +84,8 @@ fn loop_a_switch_misses_no_open_and_open_files_keep_their_version() {
         bed.root.attach(mount, "r").unwrap();
         let path = bed.root.path_of("r").join("file");
         let mut old = File::open(&path).unwrap();
-        let cwd = nix::fcntl::open(
-            &bed.root.path_of("r"),
-            nix::fcntl::OFlag::O_RDONLY,
-            nix::sys::stat::Mode::empty(),
-        )
-        .unwrap();
+        let cwd = nix::fcntl::open(&bed.root.path_of("r"), nix::fcntl::OFlag::O_RDONLY, nix::sys::stat::Mode::empty())
+            .unwrap();
 
         bed.writer(kind);
         write(&bed.root, "file", "version 1");
@@ -143,17 +112,9 @@ fn loop_a_switch_misses_no_open_and_open_files_keep_their_version() {
         old.rewind().unwrap();
         old.read_to_string(&mut text).unwrap();
         assert_eq!(text, "version 0", "{kind}: an open file keeps its version");
-        let by_cwd = nix::fcntl::openat(
-            &cwd,
-            "file",
-            nix::fcntl::OFlag::O_RDONLY,
-            nix::sys::stat::Mode::empty(),
-        )
-        .unwrap();
-        assert_eq!(
-            std::io::read_to_string(File::from(by_cwd)).unwrap(),
-            "version 0"
-        );
+        let by_cwd =
+            nix::fcntl::openat(&cwd, "file", nix::fcntl::OFlag::O_RDONLY, nix::sys::stat::Mode::empty()).unwrap();
+        assert_eq!(std::io::read_to_string(File::from(by_cwd)).unwrap(), "version 0");
     }
 }
 
@@ -173,17 +134,11 @@ fn loop_the_switch_of_older_kernels_keeps_open_files_too() {
     let mut text = String::new();
     old.read_to_string(&mut text).unwrap();
     assert_eq!(text, "version 0");
-    assert!(
-        device_in_use(&first.device).unwrap(),
-        "an open file keeps the old mount"
-    );
+    assert!(device_in_use(&first.device).unwrap(), "an open file keeps the old mount");
     drop(old);
     let since = Instant::now();
     while device_in_use(&first.device).unwrap() {
-        assert!(
-            since.elapsed() < Duration::from_secs(10),
-            "the old mount did not go with its last file"
-        );
+        assert!(since.elapsed() < Duration::from_secs(10), "the old mount did not go with its last file");
         std::thread::yield_now();
     }
 }
@@ -194,25 +149,17 @@ fn loop_the_mount_root_is_private_idempotent_and_follows_no_link() {
     let again = prepare_mount_root(bed.root.path()).unwrap();
     let binds = || {
         let info = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        info.lines()
-            .filter(|line| line.contains(bed.root.path().to_str().unwrap()))
-            .count()
+        info.lines().filter(|line| line.contains(bed.root.path().to_str().unwrap())).count()
     };
     assert_eq!(binds(), 1);
     for name in ["a/b", "..", "", ".volctl-hidden"] {
-        assert!(
-            matches!(again.hide(name), Err(MountError::BadName { .. })),
-            "{name}"
-        );
+        assert!(matches!(again.hide(name), Err(MountError::BadName { .. })), "{name}");
     }
     symlink("/tmp", bed.root.path_of("link")).unwrap();
     assert!(again.hide("link").is_err());
     let link = bed.dir().join("link");
     symlink(bed.root.path(), &link).unwrap();
-    assert!(matches!(
-        prepare_mount_root(&link),
-        Err(MountError::UnsafeRoot { .. })
-    ));
+    assert!(matches!(prepare_mount_root(&link), Err(MountError::UnsafeRoot { .. })));
     drop(bed.root.clone());
     tear_down_mount_root(again).unwrap();
     assert_eq!(binds(), 0);
@@ -242,19 +189,11 @@ fn loop_hiding_and_switching_work_below_a_shared_mount() {
         let reader = bed.reader(FsKind::Ext4, None);
         bed.root.switch_beneath(reader, "r").unwrap();
     }
-    assert_eq!(
-        fs::read_to_string(bed.root.path_of("r").join("file")).unwrap(),
-        "text"
-    );
+    assert_eq!(fs::read_to_string(bed.root.path_of("r").join("file")).unwrap(), "text");
     bed.root.detach("r").unwrap();
     tear_down_mount_root(bed.root.clone()).unwrap();
     let info = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert_eq!(
-        info.lines()
-            .filter(|line| line.contains(dir.path().to_str().unwrap()))
-            .count(),
-        1
-    );
+    assert_eq!(info.lines().filter(|line| line.contains(dir.path().to_str().unwrap())).count(), 1);
 }
 
 #[test]
@@ -268,34 +207,11 @@ fn loop_identity_refuses_another_file_system_of_the_same_size() {
         prove(&device, &identity).unwrap();
         let other = File::open(second.open_loop(true)).unwrap();
         let error = prove(&other, &identity).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                IdentityError::Differs {
-                    what: Part::FsUuid,
-                    ..
-                }
-            ),
-            "{error}"
-        );
-        File::options()
-            .write(true)
-            .open(&first.image)
-            .unwrap()
-            .set_len(321 << 20)
-            .unwrap();
+        assert!(matches!(error, IdentityError::Differs { what: Part::FsUuid, .. }), "{error}");
+        File::options().write(true).open(&first.image).unwrap().set_len(321 << 20).unwrap();
         let grown = File::open(&first.image).unwrap();
         let error = prove(&grown, &identity).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                IdentityError::Differs {
-                    what: Part::Size,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, IdentityError::Differs { what: Part::Size, .. }), "{error}");
     }
     let empty = Bed::empty(1);
     let error = identify(File::open(&empty.image).unwrap(), 0).unwrap_err();
@@ -307,11 +223,7 @@ fn loop_a_direct_descriptor_can_be_proven() {
     use std::os::unix::fs::OpenOptionsExt;
     let mut bed = Bed::new(FsKind::Xfs);
     let path = bed.open_loop(true);
-    let direct = File::options()
-        .read(true)
-        .custom_flags(libc::O_DIRECT)
-        .open(path)
-        .unwrap();
+    let direct = File::options().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
     assert_eq!(identify(&direct, 0).unwrap().kind, FsKind::Xfs);
 }
 
@@ -321,19 +233,10 @@ fn loop_an_enveloped_volume_shows_no_file_system_at_its_start() {
         let bed = Bed::empty(321);
         mkfs_at(&bed.image, ENVELOPE_BYTES, kind, "inside").unwrap();
         let file = File::open(&bed.image).unwrap();
-        assert!(matches!(
-            identify(&file, 0),
-            Err(IdentityError::UnknownFileSystem { .. })
-        ));
+        assert!(matches!(identify(&file, 0), Err(IdentityError::UnknownFileSystem { .. })));
         let identity = identify(&file, ENVELOPE_BYTES).unwrap();
-        assert_eq!(
-            (identity.kind, identity.offset_bytes),
-            (kind, ENVELOPE_BYTES)
-        );
-        assert!(
-            mkfs_at(&bed.image, ENVELOPE_BYTES, kind, "again").is_err(),
-            "nothing is overwritten"
-        );
+        assert_eq!((identity.kind, identity.offset_bytes), (kind, ENVELOPE_BYTES));
+        assert!(mkfs_at(&bed.image, ENVELOPE_BYTES, kind, "again").is_err(), "nothing is overwritten");
         prove(&file, &identity).unwrap();
     }
 }

@@ -31,11 +31,7 @@ fn loop_a_freeze_shows_everything_to_a_reader() {
         bed.root.attach(reader, "after").unwrap();
         for volume in ["during", "after"] {
             let text = fs::read_to_string(bed.root.path_of(volume).join("file"));
-            assert_eq!(
-                text.unwrap(),
-                "never synced by its writer",
-                "{kind} {volume}"
-            );
+            assert_eq!(text.unwrap(), "never synced by its writer", "{kind} {volume}");
         }
         write(&bed.root, "file", "the writer goes on");
     }
@@ -48,9 +44,8 @@ fn loop_a_failed_or_panicking_raise_leaves_nobody_frozen() {
     let mount = bed.root.open("w").unwrap();
     let failed = publish_freeze(&mount, || Err::<(), _>("lease over"));
     assert!(matches!(failed, Err(PublishError::Raise("lease over"))));
-    let panicked = catch_unwind(AssertUnwindSafe(|| {
-        publish_freeze(&mount, || -> Result<(), ()> { panic!("a bug in raise") })
-    }));
+    let panicked =
+        catch_unwind(AssertUnwindSafe(|| publish_freeze(&mount, || -> Result<(), ()> { panic!("a bug in raise") })));
     assert!(panicked.is_err());
     // Would hang for ever on a frozen file system.
     write(&bed.root, "file", "written");
@@ -79,16 +74,10 @@ fn loop_a_publish_does_not_cause_the_next_and_a_write_does() {
             let after = sample(&mount).unwrap();
             fs::read_to_string(bed.root.path_of("w").join("file")).unwrap();
             for _ in 0..3 {
-                assert!(
-                    !changed_since(&mount, &after).unwrap(),
-                    "{kind} round {round}"
-                );
+                assert!(!changed_since(&mount, &after).unwrap(), "{kind} round {round}");
             }
             write(&bed.root, "other", "x");
-            assert!(
-                changed_since(&mount, &after).unwrap(),
-                "{kind} round {round}"
-            );
+            assert!(changed_since(&mount, &after).unwrap(), "{kind} round {round}");
         }
     }
 }
@@ -110,19 +99,11 @@ fn loop_a_snapshot_reader_sees_exactly_the_published_state() {
         let path = generation(7, count).snapshot_path();
         let reader = bed.reader(kind, Some(&path));
         let mounted = bed.root.switch_beneath(reader, "r").unwrap();
-        assert_eq!(
-            fs::read_to_string(mounted.path.join("file")).unwrap(),
-            format!("state {count}")
-        );
-        let there: Vec<bool> = (1..=3)
-            .map(|n| mounted.path.join(format!("only-in-{n}")).exists())
-            .collect();
+        assert_eq!(fs::read_to_string(mounted.path.join("file")).unwrap(), format!("state {count}"));
+        let there: Vec<bool> = (1..=3).map(|n| mounted.path.join(format!("only-in-{n}")).exists()).collect();
         assert_eq!(there, [count == 1, count == 2, count == 3]);
     }
-    let mode = fs::metadata(bed.root.path_of("w").join(".volctl"))
-        .unwrap()
-        .permissions()
-        .mode();
+    let mode = fs::metadata(bed.root.path_of("w").join(".volctl")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }
 
@@ -138,16 +119,8 @@ fn loop_a_snapshot_can_be_mounted_while_the_writer_commits_on() {
     let stop = AtomicBool::new(false);
     let publish = |count: u64| {
         for file in ["a", "b", "c"] {
-            fs::write(
-                bed.root.path_of("w").join("new"),
-                format!("{count}").repeat(5000),
-            )
-            .unwrap();
-            fs::rename(
-                bed.root.path_of("w").join("new"),
-                bed.root.path_of("w").join(file),
-            )
-            .unwrap();
+            fs::write(bed.root.path_of("w").join("new"), format!("{count}").repeat(5000)).unwrap();
+            fs::rename(bed.root.path_of("w").join("new"), bed.root.path_of("w").join(file)).unwrap();
         }
         publish_snapshot(&mount, generation(1, count)).unwrap();
     };
@@ -190,19 +163,14 @@ fn loop_a_snapshot_can_be_mounted_while_the_writer_commits_on() {
 fn mixed(reader: &DetachedMount, count: u64) -> Vec<String> {
     use nix::fcntl::{OFlag, openat};
     let read = |file: &str| {
-        let file = openat(reader, file, OFlag::O_RDONLY, nix::sys::stat::Mode::empty())
-            .map_err(|e| e.to_string())?;
+        let file = openat(reader, file, OFlag::O_RDONLY, nix::sys::stat::Mode::empty()).map_err(|e| e.to_string())?;
         std::io::read_to_string(File::from(file)).map_err(|error| error.to_string())
     };
     let wrong = |file: &&str| match read(file) {
         Ok(text) => text != format!("{count}").repeat(5000),
         Err(_) => true,
     };
-    ["a", "b", "c"]
-        .iter()
-        .filter(|file| wrong(file))
-        .map(|file| format!("{file} of {count} is mixed"))
-        .collect()
+    ["a", "b", "c"].iter().filter(|file| wrong(file)).map(|file| format!("{file} of {count} is mixed")).collect()
 }
 
 #[test]
@@ -224,10 +192,7 @@ fn loop_an_idle_volume_stays_unchanged_for_two_minutes() {
     for second in (0..120).step_by(5) {
         std::thread::sleep(std::time::Duration::from_secs(5));
         for ((kind, bed), sample) in beds.iter().zip(&samples) {
-            assert!(
-                !changed_since(bed.root.open("w").unwrap(), sample).unwrap(),
-                "{kind} after {second} s"
-            );
+            assert!(!changed_since(bed.root.open("w").unwrap(), sample).unwrap(), "{kind} after {second} s");
         }
     }
 }
@@ -242,31 +207,19 @@ fn loop_snapshots_are_listed_deleted_and_never_replaced() {
         publish_snapshot(&mount, generation(2, count)).unwrap();
     }
     fs::create_dir(bed.root.path_of("w").join(".volctl/gen-5-5")).unwrap();
-    assert_eq!(
-        list_snapshots(&mount).unwrap(),
-        [generation(2, 1), generation(2, 9), generation(2, 10)]
-    );
+    assert_eq!(list_snapshots(&mount).unwrap(), [generation(2, 1), generation(2, 9), generation(2, 10)]);
     let twice = publish_snapshot(&mount, generation(2, 9));
     assert!(matches!(twice, Err(PublishError::Exists { .. })));
     assert!(delete_snapshot(&mount, generation(2, 9)).unwrap());
     assert!(!delete_snapshot(&mount, generation(2, 9)).unwrap());
-    assert_eq!(
-        list_snapshots(&mount).unwrap(),
-        [generation(2, 1), generation(2, 10)]
-    );
+    assert_eq!(list_snapshots(&mount).unwrap(), [generation(2, 1), generation(2, 10)]);
     drop(mount);
     bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
     let device = bed.open_loop(true);
     let gone = mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-2-9"));
-    assert!(
-        matches!(gone, Err(MountError::NoSnapshot { .. })),
-        "{gone:?}"
-    );
+    assert!(matches!(gone, Err(MountError::NoSnapshot { .. })), "{gone:?}");
     let plain = mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-5-5"));
-    assert!(
-        matches!(plain, Err(MountError::NoSnapshot { .. })),
-        "{plain:?}"
-    );
+    assert!(matches!(plain, Err(MountError::NoSnapshot { .. })), "{plain:?}");
 }
 
 /// An adopted file system may have another default subvolume than its top level.
@@ -277,16 +230,8 @@ fn loop_a_default_subvolume_is_published_and_read_as_what_it_is() {
     bed.writer(kind);
     let top = bed.root.path_of("w");
     for arguments in [["subvolume", "create"], ["subvolume", "set-default"]] {
-        let done = Command::new("btrfs")
-            .args(arguments)
-            .arg(top.join("@home"))
-            .output()
-            .unwrap();
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
+        let done = Command::new("btrfs").args(arguments).arg(top.join("@home")).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
     write(&bed.root, "@home/file", "inside");
     bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
@@ -295,10 +240,7 @@ fn loop_a_default_subvolume_is_published_and_read_as_what_it_is() {
     publish_snapshot(bed.root.open("w").unwrap(), generation(1, 1)).unwrap();
     let reader = bed.reader(kind, Some(&generation(1, 1).snapshot_path()));
     let mounted = bed.root.attach(reader, "r").unwrap();
-    assert_eq!(
-        fs::read_to_string(mounted.path.join("file")).unwrap(),
-        "inside"
-    );
+    assert_eq!(fs::read_to_string(mounted.path.join("file")).unwrap(), "inside");
 }
 
 #[test]
@@ -311,32 +253,20 @@ fn loop_relocation_is_seen_on_the_right_mount_and_reclaim_is_off() {
     let reader = bed.reader(kind, Some(&generation(1, 1).snapshot_path()));
     bed.root.attach(reader, "r").unwrap();
     assert_eq!(relocation_running(&mount).unwrap(), None);
-    assert_eq!(
-        relocation_running(bed.root.open("r").unwrap()).unwrap(),
-        None,
-        "under its temporary identifier"
-    );
+    assert_eq!(relocation_running(bed.root.open("r").unwrap()).unwrap(), None, "under its temporary identifier");
     assert_eq!(switch_reclaim_off(&mount).unwrap(), Vec::<String>::new());
     fs::write(bed.root.path_of("w").join("big"), vec![7; 64 << 20]).unwrap();
     let seen = std::thread::scope(|scope| {
         let path = bed.root.path_of("w");
         let balance = scope.spawn(move || {
-            Command::new("btrfs")
-                .args(["balance", "start", "--full-balance"])
-                .arg(path)
-                .output()
-                .unwrap()
+            Command::new("btrfs").args(["balance", "start", "--full-balance"]).arg(path).output().unwrap()
         });
         let mut seen = None;
         while seen.is_none() && !balance.is_finished() {
             seen = relocation_running(&mount).unwrap();
         }
         let done = balance.join().unwrap();
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         seen
     });
     assert_eq!(seen.as_deref(), Some("balance"));

@@ -21,28 +21,15 @@ fn loop_a_busy_volume_names_the_pid_and_is_put_back() {
         let victim = Victim::holding(&path, ">>");
         let hidden = bed.root.hide("w").unwrap();
         assert!(!path.exists(), "hidden from everybody who looks");
-        let Err(UnmountError::Busy(busy)) = hidden.unmount_or_put_back() else {
-            panic!("{kind}: must be busy")
-        };
-        let user = busy
-            .processes
-            .iter()
-            .find(|process| process.pid == victim.pid())
-            .expect("the PID is named");
+        let Err(UnmountError::Busy(busy)) = hidden.unmount_or_put_back() else { panic!("{kind}: must be busy") };
+        let user = busy.processes.iter().find(|process| process.pid == victim.pid()).expect("the PID is named");
         assert_eq!(user.path, path);
         assert!(user.for_writing);
         assert_eq!(fs::read_to_string(&path).unwrap(), "text", "put back");
         drop(victim);
         bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
-        assert!(
-            !device_in_use(&device).unwrap(),
-            "nothing holds the device after a release"
-        );
-        assert_eq!(
-            check_unchanged(&device, kind, Duration::from_secs(60)),
-            CheckOutcome::Clean,
-            "{kind}"
-        );
+        assert!(!device_in_use(&device).unwrap(), "nothing holds the device after a release");
+        assert_eq!(check_unchanged(&device, kind, Duration::from_secs(60)), CheckOutcome::Clean, "{kind}");
     }
 }
 
@@ -51,32 +38,14 @@ fn loop_working_directories_and_mapped_files_are_found() {
     let mut bed = Bed::new(FsKind::Ext4);
     bed.writer(FsKind::Ext4);
     fs::copy("/bin/sleep", bed.root.path_of("w").join("sleep")).unwrap();
-    let in_it = Victim(
-        Command::new("sleep")
-            .arg("1000")
-            .current_dir(bed.root.path_of("w"))
-            .spawn()
-            .unwrap(),
-    );
-    let mapped = Victim(
-        Command::new(bed.root.path_of("w").join("sleep"))
-            .arg("1000")
-            .spawn()
-            .unwrap(),
-    );
+    let in_it = Victim(Command::new("sleep").arg("1000").current_dir(bed.root.path_of("w")).spawn().unwrap());
+    let mapped = Victim(Command::new(bed.root.path_of("w").join("sleep")).arg("1000").spawn().unwrap());
     let mount = bed.root.open("w").unwrap();
     let held = who_holds(&Scope::of_mount(&mount).unwrap());
     for victim in [&in_it, &mapped] {
-        assert!(
-            held.iter()
-                .any(|process| process.pid == victim.pid() && !process.for_writing),
-            "{held:?}"
-        );
+        assert!(held.iter().any(|process| process.pid == victim.pid() && !process.for_writing), "{held:?}");
     }
-    assert!(
-        open_for_writing(&mount).unwrap().is_empty(),
-        "nobody writes: the volume is idle"
-    );
+    assert!(open_for_writing(&mount).unwrap().is_empty(), "nobody writes: the volume is idle");
     let writer = Victim::holding(&bed.root.path_of("w").join("x"), ">");
     assert_eq!(open_for_writing(&mount).unwrap()[0].pid, writer.pid());
 }
@@ -98,13 +67,7 @@ fn loop_open_files_survive_hiding_and_coming_back() {
     let mut bed = Bed::new(FsKind::Ext4);
     bed.writer(FsKind::Ext4);
     let path = bed.root.path_of("w").join("file");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .unwrap();
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).unwrap();
     let hidden = bed.root.hide("w").unwrap();
     file.write_all(b"written while hidden").unwrap();
     hidden.put_back().unwrap();
@@ -139,36 +102,19 @@ fn loop_idle_copies_in_other_namespaces_are_let_go_and_used_ones_named() {
     let device = bed.writer(FsKind::Ext4);
     drop(victim);
     let mut child = Command::new("unshare")
-        .args([
-            "--mount",
-            "--propagation",
-            "unchanged",
-            "sh",
-            "-c",
-            "exec 9>\"$0\"; echo ready; read line",
-        ])
+        .args(["--mount", "--propagation", "unchanged", "sh", "-c", "exec 9>\"$0\"; echo ready; read line"])
         .arg(bed.root.path_of("w").join("x"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let _input = child.stdin.take().unwrap();
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut [0; 6])
-        .unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 6]).unwrap();
     let victim = Victim(child);
     let Err(UnmountError::Busy(busy)) = bed.root.hide("w").unwrap().unmount_or_put_back() else {
         panic!("must be busy")
     };
-    assert!(
-        busy.processes
-            .iter()
-            .any(|process| process.pid == victim.pid()),
-        "{busy}"
-    );
+    assert!(busy.processes.iter().any(|process| process.pid == victim.pid()), "{busy}");
     assert!(device_in_use(&device).unwrap());
     let _closed_pipe = input.write_all(b"\n");
 }
@@ -178,29 +124,16 @@ fn loop_damage_is_told_from_no_time() {
     for kind in KINDS {
         let bed = Bed::new(kind);
         let budget = Duration::from_secs(60);
-        assert_eq!(
-            check_unchanged(&bed.image, kind, budget),
-            CheckOutcome::Clean
-        );
+        assert_eq!(check_unchanged(&bed.image, kind, budget), CheckOutcome::Clean);
         let no_time = check_unchanged(&bed.image, kind, Duration::ZERO);
-        assert_eq!(
-            no_time,
-            CheckOutcome::NotChecked(WhyNot::OutOfTime(Duration::ZERO))
-        );
+        assert_eq!(no_time, CheckOutcome::NotChecked(WhyNot::OutOfTime(Duration::ZERO)));
         let image = File::options().write(true).open(&bed.image).unwrap();
         // The second block on ext4 and XFS (group descriptors, free space), a part of the first superblock on btrfs.
-        let at = if kind == FsKind::Btrfs {
-            65536 + 0x48
-        } else {
-            4096
-        };
+        let at = if kind == FsKind::Btrfs { 65536 + 0x48 } else { 4096 };
         image.write_all_at(&[0xA5; 4096], at).unwrap();
         let before = bed.hash();
         let damaged = check_unchanged(&bed.image, kind, budget);
-        assert!(
-            matches!(damaged, CheckOutcome::Damaged(_)),
-            "{kind}: {damaged:?}"
-        );
+        assert!(matches!(damaged, CheckOutcome::Damaged(_)), "{kind}: {damaged:?}");
         assert_eq!(bed.hash(), before, "a check changes nothing");
     }
 }

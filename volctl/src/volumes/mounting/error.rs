@@ -105,29 +105,18 @@ impl MountError {
     /// For `map_err`: what was being done to which path.
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            doing,
-            path,
-            source,
-        }
+        move |source| Self::Io { doing, path, source }
     }
 
     /// As [`Self::io`], for the errors of system calls.
     pub(super) fn errno(doing: &'static str, path: &Path) -> impl FnOnce(Errno) -> Self {
         let path = path.to_owned();
-        move |errno| Self::Io {
-            doing,
-            path,
-            source: errno.into(),
-        }
+        move |errno| Self::Io { doing, path, source: errno.into() }
     }
 
     /// Whether the same mount may succeed a moment later, because the writer was just committing.
     pub(super) const fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused { .. } | Self::NoSnapshot { .. } | Self::Io { .. }
-        )
+        matches!(self, Self::Refused { .. } | Self::NoSnapshot { .. } | Self::Io { .. })
     }
 }
 
@@ -136,11 +125,7 @@ struct Said<'a>(&'a [String]);
 
 impl fmt::Display for Said<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            write!(out, " ({})", self.0.join("; "))
-        }
+        if self.0.is_empty() { Ok(()) } else { write!(out, " ({})", self.0.join("; ")) }
     }
 }
 
@@ -166,16 +151,10 @@ impl Busy {
 impl fmt::Display for Busy {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts: Vec<String> = self.processes.iter().map(ToString::to_string).collect();
-        parts.extend(
-            self.submounts
-                .iter()
-                .map(|path| format!("a mount inside it at {}", path.display())),
-        );
+        parts.extend(self.submounts.iter().map(|path| format!("a mount inside it at {}", path.display())));
         parts.extend(self.elsewhere.iter().map(ToString::to_string));
         if parts.is_empty() {
-            return out.write_str(
-                "the kernel itself (a swap file, a loop device or an NFS export on it)",
-            );
+            return out.write_str("the kernel itself (a swap file, a loop device or an NFS export on it)");
         }
         out.write_str(&parts.join(", "))
     }

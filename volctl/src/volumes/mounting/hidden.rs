@@ -50,13 +50,7 @@ impl Hidden {
         let to = open_beneath(&*root.directory, &place, OFlag::O_PATH)
             .map_err(MountError::errno("opening the hidden place of", &path))?;
         move_mount(target, &to, Place::OnTop).map_err(MountError::errno("hiding", &path))?;
-        Ok(Self {
-            root: root.clone(),
-            name: name.to_owned(),
-            place,
-            mount_id,
-            decided: false,
-        })
+        Ok(Self { root: root.clone(), name: name.to_owned(), place, mount_id, decided: false })
     }
 
     /// Number of the mount.
@@ -87,8 +81,7 @@ impl Hidden {
             return Err(MountError::Occupied { path });
         }
         let from = self.open()?;
-        move_mount(&from, &target, Place::OnTop)
-            .map_err(MountError::errno("putting back", &path))?;
+        move_mount(&from, &target, Place::OnTop).map_err(MountError::errno("putting back", &path))?;
         drop(from);
         self.remove_place();
         Ok(())
@@ -105,17 +98,10 @@ impl Hidden {
         let copies = elsewhere::let_go_of_idle(&line);
         if !copies.is_empty() {
             let processes = who_holds(&Scope::of_line(&line));
-            return Err(UnmountError::Busy(Busy {
-                processes,
-                elsewhere: copies,
-                submounts: Vec::new(),
-            }));
+            return Err(UnmountError::Busy(Busy { processes, elsewhere: copies, submounts: Vec::new() }));
         }
         for tried in 1..=TRIES {
-            match umount2(
-                &self.root.path().join(&self.place),
-                MntFlags::UMOUNT_NOFOLLOW,
-            ) {
+            match umount2(&self.root.path().join(&self.place), MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => break,
                 Err(Errno::EBUSY) => {}
                 Err(errno) => return Err(MountError::errno("unmounting", &path)(errno).into()),
@@ -134,9 +120,7 @@ impl Hidden {
             }
             std::thread::sleep(PAUSE);
         }
-        Err(UnmountError::StillOpen {
-            device: line.source,
-        })
+        Err(UnmountError::StillOpen { device: line.source })
     }
 
     /// Unmounts it, or puts it back and says who uses it.
@@ -167,34 +151,24 @@ impl Hidden {
     }
 
     fn open(&self) -> Result<OwnedFd, MountError> {
-        open_beneath(&*self.root.directory, &self.place, OFlag::O_PATH).map_err(MountError::errno(
-            "opening the hidden mount of",
-            &self.path(),
-        ))
+        open_beneath(&*self.root.directory, &self.place, OFlag::O_PATH)
+            .map_err(MountError::errno("opening the hidden mount of", &self.path()))
     }
 
     fn line(&self) -> Result<mountinfo::MountLine, MountError> {
-        let lines = mountinfo::own().map_err(MountError::io(
-            "looking for the hidden mount of",
-            &self.path(),
-        ))?;
+        let lines = mountinfo::own().map_err(MountError::io("looking for the hidden mount of", &self.path()))?;
         let line = lines.into_iter().find(|line| line.id == self.mount_id);
         line.ok_or_else(|| MountError::NotMounted { path: self.path() })
     }
 
     fn busy(&self, line: &mountinfo::MountLine) -> Result<Busy, MountError> {
-        let lines =
-            mountinfo::own().map_err(MountError::io("looking for mounts in", &self.path()))?;
+        let lines = mountinfo::own().map_err(MountError::io("looking for mounts in", &self.path()))?;
         let hidden = self.root.path().join(&self.place);
         let submounts = lines
             .into_iter()
             .filter(|other| other.parent == self.mount_id)
             .map(|other| {
-                other
-                    .target
-                    .strip_prefix(&hidden)
-                    .map(|below| self.path().join(below))
-                    .unwrap_or(other.target)
+                other.target.strip_prefix(&hidden).map(|below| self.path().join(below)).unwrap_or(other.target)
             })
             .collect();
         let mut processes = who_holds(&Scope::of_line(line));
@@ -204,19 +178,11 @@ impl Hidden {
                 process.path = self.path().join(below);
             }
         }
-        Ok(Busy {
-            processes,
-            submounts,
-            elsewhere: Vec::new(),
-        })
+        Ok(Busy { processes, submounts, elsewhere: Vec::new() })
     }
 
     fn remove_place(&self) {
-        let _left_for_the_next_time = unlinkat(
-            &*self.root.directory,
-            self.place.as_str(),
-            UnlinkatFlags::RemoveDir,
-        );
+        let _left_for_the_next_time = unlinkat(&*self.root.directory, self.place.as_str(), UnlinkatFlags::RemoveDir);
     }
 }
 

@@ -62,20 +62,14 @@ pub struct Leftover {
 pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
     let directory = open_or_make(path)?;
     check_owner(path, &directory)?;
-    let directory =
-        match mount_at(&directory).map_err(MountError::io("looking for the mount of", path))? {
-            Some(line) if !line.propagates => directory,
-            _ => bind_private(path, &directory)?,
-        };
-    let root = MountRoot {
-        path: path.to_owned(),
-        directory: Arc::new(directory),
+    let directory = match mount_at(&directory).map_err(MountError::io("looking for the mount of", path))? {
+        Some(line) if !line.propagates => directory,
+        _ => bind_private(path, &directory)?,
     };
+    let root = MountRoot { path: path.to_owned(), directory: Arc::new(directory) };
     match mkdirat(&root.directory, HIDDEN_DIRECTORY, Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => Ok(root),
-        Err(errno) => Err(MountError::errno("making the hidden directory in", path)(
-            errno,
-        )),
+        Err(errno) => Err(MountError::errno("making the hidden directory in", path)(errno)),
     }
 }
 
@@ -88,25 +82,14 @@ pub fn tear_down_mount_root(root: MountRoot) -> Result<(), MountError> {
     let looking = || MountError::io("looking for the mount of", &path);
     let lines = mountinfo::own().map_err(looking())?;
     let id = mount_id(&*directory).map_err(looking())?;
-    let Some(own) = lines
-        .iter()
-        .find(|line| line.id == id && line.target == path)
-    else {
+    let Some(own) = lines.iter().find(|line| line.id == id && line.target == path) else {
         return Ok(());
     };
     if let Some(child) = lines.iter().find(|line| line.parent == id) {
-        return Err(MountError::Occupied {
-            path: child.target.clone(),
-        });
+        return Err(MountError::Occupied { path: child.target.clone() });
     }
-    let _gone_or_in_use = nix::unistd::unlinkat(
-        &*directory,
-        HIDDEN_DIRECTORY,
-        nix::unistd::UnlinkatFlags::RemoveDir,
-    );
-    let bound_on_itself = lines
-        .iter()
-        .any(|line| line.id == own.parent && line.device == own.device);
+    let _gone_or_in_use = nix::unistd::unlinkat(&*directory, HIDDEN_DIRECTORY, nix::unistd::UnlinkatFlags::RemoveDir);
+    let bound_on_itself = lines.iter().any(|line| line.id == own.parent && line.device == own.device);
     if !bound_on_itself {
         return Ok(());
     }
@@ -133,12 +116,9 @@ impl MountRoot {
     pub fn attach(&self, mount: DetachedMount, name: &str) -> Result<Mounted, MountError> {
         let (target, occupied) = self.target(name)?;
         if occupied {
-            return Err(MountError::Occupied {
-                path: self.path_of(name),
-            });
+            return Err(MountError::Occupied { path: self.path_of(name) });
         }
-        move_mount(&mount, &target, Place::OnTop)
-            .map_err(MountError::errno("mounting at", &self.path_of(name)))?;
+        move_mount(&mount, &target, Place::OnTop).map_err(MountError::errno("mounting at", &self.path_of(name)))?;
         Ok(self.mounted(&mount, name))
     }
 
@@ -173,11 +153,7 @@ impl MountRoot {
     ///
     /// # Errors
     /// As [`Self::attach`]; the old mount is put back then.
-    pub fn switch_by_moving(
-        &self,
-        mount: DetachedMount,
-        name: &str,
-    ) -> Result<Mounted, MountError> {
+    pub fn switch_by_moving(&self, mount: DetachedMount, name: &str) -> Result<Mounted, MountError> {
         let mut old = self.hide(name)?;
         match self.attach(mount, name) {
             Ok(mounted) => {
@@ -198,9 +174,7 @@ impl MountRoot {
     pub fn hide(&self, name: &str) -> Result<Hidden, MountError> {
         let (target, occupied) = self.target(name)?;
         if !occupied {
-            return Err(MountError::NotMounted {
-                path: self.path_of(name),
-            });
+            return Err(MountError::NotMounted { path: self.path_of(name) });
         }
         Hidden::hide(self, name, &target)
     }
@@ -229,9 +203,7 @@ impl MountRoot {
             return Err(MountError::NotMounted { path });
         }
         let directory = open_beneath(&*self.directory, name, OFlag::O_RDONLY);
-        Ok(File::from(
-            directory.map_err(MountError::errno("opening", &path))?,
-        ))
+        Ok(File::from(directory.map_err(MountError::errno("opening", &path))?))
     }
 
     /// Number of the mount that is on top there; `None` when there is none.
@@ -249,11 +221,8 @@ impl MountRoot {
     /// # Errors
     /// When mountinfo cannot be read.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, MountError> {
-        let lines =
-            mountinfo::own().map_err(MountError::io("reading the mounts below", &self.path))?;
-        let below = lines
-            .into_iter()
-            .filter(|line| line.target != self.path && line.target.starts_with(&self.path));
+        let lines = mountinfo::own().map_err(MountError::io("reading the mounts below", &self.path))?;
+        let below = lines.into_iter().filter(|line| line.target != self.path && line.target.starts_with(&self.path));
         let mut found: Vec<Leftover> = below
             .map(|line| Leftover {
                 writable: line.writable(),
@@ -272,13 +241,9 @@ impl MountRoot {
     /// [`MountError::Overmounted`] when another mount is there now.
     pub fn detach_leftover(&self, leftover: &Leftover) -> Result<(), MountError> {
         let path = &leftover.path;
-        let below = path
-            .strip_prefix(&self.path)
-            .ok()
-            .and_then(Path::to_str)
-            .unwrap_or_default();
-        let target = open_beneath(&*self.directory, below, OFlag::O_PATH)
-            .map_err(MountError::errno("opening", path))?;
+        let below = path.strip_prefix(&self.path).ok().and_then(Path::to_str).unwrap_or_default();
+        let target =
+            open_beneath(&*self.directory, below, OFlag::O_PATH).map_err(MountError::errno("opening", path))?;
         if mount_id(&target).map_err(MountError::io("looking at", path))? != leftover.mount_id {
             return Err(MountError::Overmounted { path: path.clone() });
         }
@@ -293,11 +258,10 @@ impl MountRoot {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(MountError::errno("making", &path)(errno)),
         }
-        let target = open_beneath(&*self.directory, name, OFlag::O_PATH)
-            .map_err(MountError::errno("opening", &path))?;
+        let target =
+            open_beneath(&*self.directory, name, OFlag::O_PATH).map_err(MountError::errno("opening", &path))?;
         let looking = || MountError::io("looking at", &path);
-        let occupied = mount_id(&target).map_err(looking())?
-            != mount_id(&*self.directory).map_err(looking())?;
+        let occupied = mount_id(&target).map_err(looking())? != mount_id(&*self.directory).map_err(looking())?;
         Ok((target, occupied))
     }
 
@@ -314,10 +278,7 @@ impl MountRoot {
 
 /// Lazily unmounts exactly the mount whose root this descriptor is, whatever lies beneath or has moved meanwhile.
 pub(super) fn detach_top(root: impl AsFd) -> nix::Result<()> {
-    umount2(
-        format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()).as_str(),
-        MntFlags::MNT_DETACH,
-    )
+    umount2(format!("/proc/self/fd/{}", root.as_fd().as_raw_fd()).as_str(), MntFlags::MNT_DETACH)
 }
 
 fn check_name(name: &str) -> Result<(), MountError> {
@@ -327,10 +288,7 @@ fn check_name(name: &str) -> Result<(), MountError> {
         _ if name.starts_with(".volctl") => "names that begin with .volctl are kept for volctl",
         _ => return Ok(()),
     };
-    Err(MountError::BadName {
-        name: name.to_owned(),
-        why,
-    })
+    Err(MountError::BadName { name: name.to_owned(), why })
 }
 
 fn open_no_links(base: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
@@ -342,19 +300,12 @@ fn open_no_links(base: impl AsFd, path: &Path) -> nix::Result<OwnedFd> {
 
 /// Opens the directory, making what is missing on the way, never through a symbolic link.
 fn open_or_make(path: &Path) -> Result<OwnedFd, MountError> {
-    let unsafe_root = |why| MountError::UnsafeRoot {
-        path: path.to_owned(),
-        why,
-    };
-    if !path.is_absolute()
-        || path
-            .components()
-            .any(|part| matches!(part, Component::ParentDir | Component::CurDir))
-    {
+    let unsafe_root = |why| MountError::UnsafeRoot { path: path.to_owned(), why };
+    if !path.is_absolute() || path.components().any(|part| matches!(part, Component::ParentDir | Component::CurDir)) {
         return Err(unsafe_root("it must be an absolute path without .."));
     }
-    let mut directory = open_no_links(AT_FDCWD, Path::new("/"))
-        .map_err(MountError::errno("opening the root directory for", path))?;
+    let mut directory =
+        open_no_links(AT_FDCWD, Path::new("/")).map_err(MountError::errno("opening the root directory for", path))?;
     for part in path.components().skip(1) {
         let part = Path::new(part.as_os_str());
         match mkdirat(&directory, part, Mode::from_bits_truncate(0o755)) {
@@ -364,9 +315,7 @@ fn open_or_make(path: &Path) -> Result<OwnedFd, MountError> {
         directory = match open_no_links(&directory, part) {
             Ok(next) => next,
             Err(Errno::ELOOP) => {
-                return Err(unsafe_root(
-                    "a part of the path is a symbolic link: give the real path",
-                ));
+                return Err(unsafe_root("a part of the path is a symbolic link: give the real path"));
             }
             Err(Errno::ENOTDIR) => return Err(unsafe_root("a part of the path is no directory")),
             Err(errno) => return Err(MountError::errno("opening", path)(errno)),
@@ -377,18 +326,9 @@ fn open_or_make(path: &Path) -> Result<OwnedFd, MountError> {
 
 /// Whoever may write into the mount root may swap the directories under the volumes.
 fn check_owner(path: &Path, directory: &OwnedFd) -> Result<(), MountError> {
-    let copy = directory
-        .try_clone()
-        .map_err(MountError::io("looking at", path))?;
-    let metadata = File::from(copy)
-        .metadata()
-        .map_err(MountError::io("looking at", path))?;
-    let unsafe_root = |why| {
-        Err(MountError::UnsafeRoot {
-            path: path.to_owned(),
-            why,
-        })
-    };
+    let copy = directory.try_clone().map_err(MountError::io("looking at", path))?;
+    let metadata = File::from(copy).metadata().map_err(MountError::io("looking at", path))?;
+    let unsafe_root = |why| Err(MountError::UnsafeRoot { path: path.to_owned(), why });
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
         return unsafe_root("it belongs to another user than the daemon's");
     }
@@ -403,9 +343,7 @@ fn mount_at(directory: &OwnedFd) -> io::Result<Option<MountLine>> {
     let id = mount_id(directory)?;
     let copy = directory.try_clone()?;
     let place = std::fs::read_link(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;
-    Ok(mountinfo::own()?
-        .into_iter()
-        .find(|line| line.id == id && line.target == place))
+    Ok(mountinfo::own()?.into_iter().find(|line| line.id == id && line.target == place))
 }
 
 /// Binds the directory on itself, private before anybody can see it, and opens the new mount.

@@ -28,8 +28,7 @@ const SUBVOLUME_ROOT: u64 = 256;
 /// # Errors
 /// [`PublishError::Exists`] when the generation was used before; [`PublishError::ForeignDirectory`].
 pub fn publish_snapshot(mount: impl AsFd, generation: Generation) -> Result<(), PublishError> {
-    let directory = open_directory(&mount, true)?
-        .ok_or(PublishError::ForeignDirectory { why: "it vanished" })?;
+    let directory = open_directory(&mount, true)?.ok_or(PublishError::ForeignDirectory { why: "it vanished" })?;
     let snapshot = generation.snapshot_name();
     match btrfs::snapshot_read_only(&mount, &directory, &snapshot) {
         Ok(()) => {}
@@ -48,10 +47,7 @@ pub fn list_snapshots(mount: impl AsFd) -> Result<Vec<Generation>, PublishError>
         return Ok(Vec::new());
     };
     let listing = || PublishError::errno("listing the snapshots");
-    let copy = directory.try_clone().map_err(|source| PublishError::Io {
-        doing: "listing the snapshots",
-        source,
-    })?;
+    let copy = directory.try_clone().map_err(|source| PublishError::Io { doing: "listing the snapshots", source })?;
     let mut dir = Dir::from_fd(copy).map_err(listing())?;
     let mut found = Vec::new();
     for entry in dir.iter() {
@@ -99,24 +95,16 @@ fn open_directory(mount: impl AsFd, make: bool) -> Result<Option<OwnedFd>, Publi
         Ok(directory) => File::from(directory),
         Err(Errno::ENOENT) => return Ok(None),
         Err(Errno::ELOOP | Errno::ENOTDIR) => {
-            return Err(PublishError::ForeignDirectory {
-                why: "it is no directory",
-            });
+            return Err(PublishError::ForeignDirectory { why: "it is no directory" });
         }
         Err(errno) => return Err(PublishError::errno("opening .volctl")(errno)),
     };
-    let metadata = directory.metadata().map_err(|source| PublishError::Io {
-        doing: "looking at .volctl",
-        source,
-    })?;
+    let metadata = directory.metadata().map_err(|source| PublishError::Io { doing: "looking at .volctl", source })?;
     if metadata.uid() != 0 {
-        return Err(PublishError::ForeignDirectory {
-            why: "it does not belong to root",
-        });
+        return Err(PublishError::ForeignDirectory { why: "it does not belong to root" });
     }
     if make && metadata.mode() & 0o777 != 0o700 {
-        fchmod(&directory, Mode::S_IRWXU)
-            .map_err(PublishError::errno("closing .volctl to others"))?;
+        fchmod(&directory, Mode::S_IRWXU).map_err(PublishError::errno("closing .volctl to others"))?;
     }
     Ok(Some(directory.into()))
 }
@@ -126,9 +114,7 @@ fn is_snapshot(directory: &OwnedFd, entry: &str) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let opened = openat(directory, entry, flags, Mode::empty()).map(File::from);
     opened.is_ok_and(|opened| {
-        opened
-            .metadata()
-            .is_ok_and(|metadata| metadata.ino() == SUBVOLUME_ROOT)
+        opened.metadata().is_ok_and(|metadata| metadata.ino() == SUBVOLUME_ROOT)
             && btrfs::subvol_info(&opened).is_ok_and(|info| info.read_only)
     })
 }
@@ -141,11 +127,10 @@ fn is_snapshot(directory: &OwnedFd, entry: &str) -> bool {
 /// When sysfs does not tell: then nobody knows, and nothing should be published.
 pub fn relocation_running(mount: impl AsFd) -> Result<Option<String>, PublishError> {
     let directory = sysfs_directory(mount)?;
-    let operation =
-        attribute(&directory, "exclusive_operation").ok_or_else(|| PublishError::Io {
-            doing: "reading exclusive_operation in sysfs",
-            source: io::ErrorKind::NotFound.into(),
-        })?;
+    let operation = attribute(&directory, "exclusive_operation").ok_or_else(|| PublishError::Io {
+        doing: "reading exclusive_operation in sysfs",
+        source: io::ErrorKind::NotFound.into(),
+    })?;
     Ok(match operation.as_str() {
         // These move no block.
         "none" | "device add" | "swap activate" => None,
@@ -162,11 +147,7 @@ pub fn switch_reclaim_off(mount: impl AsFd) -> Result<Vec<String>, PublishError>
     let directory = sysfs_directory(mount)?;
     let mut failed = Vec::new();
     for kind in ["data", "metadata", "system"] {
-        for setting in [
-            "bg_reclaim_threshold",
-            "dynamic_reclaim",
-            "periodic_reclaim",
-        ] {
+        for setting in ["bg_reclaim_threshold", "dynamic_reclaim", "periodic_reclaim"] {
             let path = directory.join("allocation").join(kind).join(setting);
             match std::fs::write(&path, "0") {
                 Ok(()) => {}
@@ -180,17 +161,13 @@ pub fn switch_reclaim_off(mount: impl AsFd) -> Result<Vec<String>, PublishError>
 
 /// The directory of this very mount in sysfs: the kernel gives a temporary identifier to the second mount of a file system.
 fn sysfs_directory(mount: impl AsFd) -> Result<std::path::PathBuf, PublishError> {
-    let info =
-        btrfs::fs_info(&mount).map_err(PublishError::errno("asking btrfs for its identifier"))?;
+    let info = btrfs::fs_info(&mount).map_err(PublishError::errno("asking btrfs for its identifier"))?;
     let directory = SysFs::real().path(&format!("fs/btrfs/{}", Uuid::from_bytes(info.fsid)));
     if directory.is_dir() {
         return Ok(directory);
     }
     tracing::debug!(directory = name(&directory), "no such btrfs in sysfs");
-    Err(PublishError::Io {
-        doing: "finding the file system in /sys/fs/btrfs",
-        source: io::ErrorKind::NotFound.into(),
-    })
+    Err(PublishError::Io { doing: "finding the file system in /sys/fs/btrfs", source: io::ErrorKind::NotFound.into() })
 }
 
 /// Lets the kernel forget a btrfs device that is no longer mounted, best effort: a freed loop device number may
