@@ -2,4 +2,5 @@
 
 pub mod deadline;
 pub mod device;
+pub mod gate;
 pub mod sys;

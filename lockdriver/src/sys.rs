@@ -7,4 +7,9 @@
 pub mod aligned;
 pub mod blockdev;
 pub mod clock;
+pub mod fdpass;
+pub mod loopdev;
 pub mod memory;
+pub mod pidfd;
+pub mod process;
+pub mod stop;
