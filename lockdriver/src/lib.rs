@@ -3,4 +3,5 @@
 pub mod deadline;
 pub mod device;
 pub mod gate;
+pub mod guardian;
 pub mod sys;

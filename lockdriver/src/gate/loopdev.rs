@@ -79,7 +79,7 @@ pub enum GateError {
 }
 
 /// What a gate is to be made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Opening {
     /// Who makes it and how.
     pub mark: Mark,
