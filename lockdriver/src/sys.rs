@@ -1,7 +1,17 @@
 //! Every unsafe line and ioctl of the project, wrapped and documented.
 #![allow(unsafe_code, reason = "the one room for system calls that nix does not wrap")]
 
+pub mod aligned;
+pub mod blockdev;
 pub mod btrfs;
+pub mod clock;
+pub mod fdpass;
 pub mod freeze;
+pub mod loopdev;
+pub mod memory;
 pub mod mount;
+pub mod ofd;
+pub mod pidfd;
+pub mod process;
 pub mod statfs;
+pub mod stop;

@@ -1,0 +1,146 @@
+//! The mounts that stand on a gate, found in the kernel and not in anybody's memory.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::sys::stop;
+
+/// Most mounts looked at on one gate: a bound for loops over a list that others can change.
+const MOUNTS_MAX: usize = 256;
+
+/// Mount points, in this mount namespace, of the file system on loop device `number`; the newest last.
+///
+/// # Errors
+/// When the kernel's list cannot be read.
+pub fn mounts_of(number: u32) -> io::Result<Vec<PathBuf>> {
+    let node = std::fs::metadata(format!("/dev/loop{number}"))?.rdev();
+    let (major, minor) = (nix::sys::stat::major(node), nix::sys::stat::minor(node));
+    Ok(find_mounts(
+        &std::fs::read("/proc/self/mountinfo")?,
+        number,
+        &format!("{major}:{minor}"),
+    ))
+}
+
+fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
+    // btrfs shows a device number of its own, so there the source has to tell.
+    let source = format!("/dev/loop{number}").into_bytes();
+    let mut found = Vec::new();
+    for line in mountinfo.split(|byte| *byte == b'\n') {
+        let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        let Some(dash) = fields.iter().position(|field| *field == b"-") else {
+            continue;
+        };
+        let (Some(kind), Some(from)) = (fields.get(dash + 1), fields.get(dash + 2)) else {
+            continue;
+        };
+        let same_source = *from == source && *kind == b"btrfs";
+        if (fields
+            .get(2)
+            .is_some_and(|field| *field == device.as_bytes())
+            || same_source)
+            && let Some(point) = fields.get(4)
+        {
+            found.push(PathBuf::from(OsString::from_vec(unescape(point))));
+        }
+    }
+    found
+}
+
+/// Undoes the kernel's `\040` spelling of blanks.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = (*first == b'\\')
+            .then(|| tail.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        if let Some(byte) = octal {
+            plain.push(byte);
+            rest = &tail[3..];
+        } else {
+            plain.push(*first);
+            rest = tail;
+        }
+    }
+    plain
+}
+
+/// Takes every mount of loop device `number` out of the tree; open files keep theirs until they are closed. Returns how many.
+///
+/// # Errors
+/// The first one that could not be detached, after trying all.
+pub fn detach_all(number: u32) -> io::Result<usize> {
+    for detached in 0..MOUNTS_MAX {
+        let Some(top) = mounts_of(number)?.pop() else {
+            return Ok(detached);
+        };
+        umount2(&top, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    Err(io::Error::from(io::ErrorKind::QuotaExceeded))
+}
+
+/// Writes out what is dirty and makes the file system on loop device `number` read-only: the orderly stop. Can hang with its storage.
+///
+/// # Errors
+/// EBUSY while files are open for writing (what was dirty is written out all the same), else what the kernel said.
+pub fn stop_in_order(number: u32) -> io::Result<()> {
+    for point in mounts_of(number)? {
+        nix::unistd::syncfs(open_root(&point)?)?;
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(None::<&str>, &point, None::<&str>, flags, None::<&str>)?;
+    }
+    Ok(())
+}
+
+/// Lets every frozen file system on loop device `number` go on, so that nothing hangs for ever behind a closed gate (trace B7).
+///
+/// # Errors
+/// The first that could not be thawed.
+pub fn thaw_all(number: u32) -> io::Result<()> {
+    mounts_of(number)?
+        .iter()
+        .try_for_each(|point| stop::thaw(open_root(point)?.as_fd()))
+}
+
+/// Makes the file systems on loop device `number` refuse writes by themselves (ext4, XFS): the second means, where the first failed.
+///
+/// # Errors
+/// The first that could not be stopped.
+pub fn shut_down_all(number: u32) -> io::Result<()> {
+    mounts_of(number)?
+        .iter()
+        .try_for_each(|point| stop::shut_down(open_root(point)?.as_fd()))
+}
+
+fn open_root(point: &Path) -> io::Result<File> {
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    File::options().read(true).custom_flags(flags).open(point)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_found_by_number_and_btrfs_by_source() {
+        let list = b"29 1 7:5 / /mnt/with\\040blank rw - ext4 /dev/loop5 rw\n\
+            30 1 0:44 / /mnt/b rw shared:1 - btrfs /dev/loop5 rw\n\
+            31 1 0:45 / /mnt/c rw - tmpfs /dev/loop5 rw\n\
+            32 1 7:50 / /mnt/d rw - xfs /dev/loop50 rw\n\
+            cut line\n";
+        let found = find_mounts(list, 5, "7:5");
+        assert_eq!(
+            found,
+            [PathBuf::from("/mnt/with blank"), PathBuf::from("/mnt/b")]
+        );
+    }
+}
