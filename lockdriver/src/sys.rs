@@ -1,2 +1,5 @@
 //! Every unsafe line and ioctl of the project, wrapped and documented.
-#![allow(unsafe_code, reason = "the one room for system calls that nix does not wrap")]
+#![allow(
+    unsafe_code,
+    reason = "the one room for system calls that nix does not wrap"
+)]
