@@ -1,1 +1,8 @@
-//! The daemon: what runs beside the engine.
+//! The daemon: what runs beside and around the engine.
+
+pub mod config;
+pub mod event_log;
+pub mod hooks;
+pub mod notify;
+pub mod reply;
+pub mod socket;
