@@ -97,8 +97,6 @@ event_names! {
     ControlBack = "control.back",
     /// A hook failed, was killed, or could not be started.
     HookFailed = "hook.failed",
-    /// The event log cannot be written.
-    LogFailed = "log.failed",
     /// Anything else worth a line.
     Note = "note",
 }
