@@ -1,3 +1,9 @@
 //! The volume control process: engine, daemon, wire protocol and command line.
 
+pub mod cli;
+pub mod control;
+pub mod daemon;
+pub mod engine;
+pub mod units;
 pub mod volumes;
+pub mod wire;

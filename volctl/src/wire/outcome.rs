@@ -1,0 +1,255 @@
+//! How a command ends: the exit codes and the one error type for people (section 9).
+//!
+//! Every exit code of every command comes from [`ExitCode`]; every error that a person sees is a [`Failure`]:
+//! one line of what, one of why, one of what next.
+
+use serde::{Deserialize, Serialize};
+
+/// Exit codes of every command. Stable: other programs drive them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+#[repr(u8)]
+pub enum ExitCode {
+    /// It was done.
+    Done = 0,
+    /// It failed for a reason that no other code names.
+    Failed = 1,
+    /// The command line or the call was wrong.
+    Usage = 2,
+    /// A rule or the writer refused it.
+    Refused = 3,
+    /// The time ran out; a request may still stand.
+    TimedOut = 4,
+    /// Someone holds what is needed; later may do.
+    Busy = 5,
+    /// A table is damaged.
+    Damaged = 6,
+    /// No daemon answers.
+    NoDaemon = 7,
+}
+
+impl ExitCode {
+    /// All codes, in order.
+    pub const ALL: [Self; 8] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Busy,
+        Self::Damaged,
+        Self::NoDaemon,
+    ];
+
+    /// The number that the process exits with.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The word for it: the last part of the Varlink error's name (`io.volctl.Refused`).
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "Done",
+            Self::Failed => "Failed",
+            Self::Usage => "Usage",
+            Self::Refused => "Refused",
+            Self::TimedOut => "TimedOut",
+            Self::Busy => "Busy",
+            Self::Damaged => "Damaged",
+            Self::NoDaemon => "NoDaemon",
+        }
+    }
+}
+
+impl From<ExitCode> for u8 {
+    fn from(code: ExitCode) -> Self {
+        code.code()
+    }
+}
+
+/// A number that is no exit code of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not an exit code of volctl (0 to 7)")]
+pub struct UnknownExitCode(u8);
+
+impl TryFrom<u8> for ExitCode {
+    type Error = UnknownExitCode;
+
+    fn try_from(code: u8) -> Result<Self, UnknownExitCode> {
+        Self::ALL
+            .into_iter()
+            .find(|known| known.code() == code)
+            .ok_or(UnknownExitCode(code))
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code.code())
+    }
+}
+
+/// Why a command did not do what it was asked, for people: what, why, and what to do next (guarantee G6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Failure {
+    /// The exit code of the command.
+    pub exit: ExitCode,
+    /// What did not happen, in one line.
+    pub what: String,
+    /// Which rule or fact stopped it, and who holds what, in one line.
+    pub why: String,
+    /// What to do next, in one line.
+    pub next: String,
+}
+
+impl Failure {
+    /// A failure of the given kind.
+    pub fn new(
+        exit: ExitCode,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            why: why.into(),
+            next: next.into(),
+        }
+    }
+
+    /// Exit 1: failed for a reason that no other code names.
+    pub fn failed(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(ExitCode::Failed, what, why, next)
+    }
+
+    /// Exit 2: the command line or the call was wrong.
+    pub fn usage(what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, what, why, next)
+    }
+
+    /// Exit 3: refused by a rule or by the writer.
+    pub fn refused(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(ExitCode::Refused, what, why, next)
+    }
+
+    /// Exit 4: the time ran out.
+    pub fn timed_out(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(ExitCode::TimedOut, what, why, next)
+    }
+
+    /// Exit 5: someone holds what is needed.
+    pub fn busy(what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::new(ExitCode::Busy, what, why, next)
+    }
+
+    /// Exit 6: a table is damaged.
+    pub fn damaged(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(ExitCode::Damaged, what, why, next)
+    }
+
+    /// Exit 7: no daemon answers.
+    pub fn no_daemon(
+        what: impl Into<String>,
+        why: impl Into<String>,
+        next: impl Into<String>,
+    ) -> Self {
+        Self::new(ExitCode::NoDaemon, what, why, next)
+    }
+
+    /// The three lines for stderr, each ending in a line break.
+    #[must_use]
+    pub fn to_lines(&self) -> String {
+        format!(
+            "volctl: {}\n  why: {}\n  next: {}\n",
+            one_line(&self.what),
+            one_line(&self.why),
+            one_line(&self.next)
+        )
+    }
+
+    /// One line of JSON: `{"exit":3,"what":"…","why":"…","next":"…"}`, without a line break.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::json!({"exit": self.exit.code(), "what": self.what, "why": self.why, "next": self.next}).to_string()
+    }
+}
+
+/// Makes any text safe for one line of a terminal: control characters (a message comes from another host) become
+/// U+FFFD, line breaks and tabs a space.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    text.trim_end()
+        .chars()
+        .map(|c| match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if c.is_control() || is_direction_mark(c) => '\u{fffd}',
+            c => c,
+        })
+        .collect()
+}
+
+/// Characters that turn the direction of text around them: they could make a line read as another one.
+const fn is_direction_mark(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_published_numbers() {
+        let numbers: Vec<u8> = ExitCode::ALL.iter().map(|code| code.code()).collect();
+        assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(ExitCode::try_from(8), Err(UnknownExitCode(8)));
+        assert_eq!(ExitCode::Damaged.code(), 6);
+    }
+
+    #[test]
+    fn a_failure_is_always_exactly_three_lines() {
+        let failure = Failure::refused(
+            "no write access\nto footage",
+            "bob\x1b[2J said no",
+            "ask again later\n",
+        );
+        assert_eq!(
+            failure.to_lines(),
+            "volctl: no write access to footage\n  why: bob\u{fffd}[2J said no\n  next: ask again later\n"
+        );
+    }
+
+    #[test]
+    fn a_failure_survives_json() {
+        let failure = Failure::busy("a", "b\n\"c\"", "d");
+        let json = failure.to_json();
+        assert!(
+            json.starts_with("{\"exit\":5,") || json.contains("\"exit\":5"),
+            "{json}"
+        );
+        assert_eq!(
+            serde_json::from_str::<Failure>(&json).expect("own JSON"),
+            failure
+        );
+        assert!(serde_json::from_str::<Failure>(&json.replace('5', "9")).is_err());
+    }
+}
