@@ -20,7 +20,7 @@ pub mod text;
 pub mod volume_table;
 
 pub use block::{Place, Stamp};
-pub use client_page::{Answer, ClientPage, MountState, Request, VolumeEntry};
+pub use client_page::{Answer, AnswerVerdict, ClientPage, MountState, Request, VolumeEntry};
 pub use client_record::{AutoResponse, ClientRecord};
 pub use error::{Corrupt, Verdict};
 pub use geometry::{CellId, Geometry};

@@ -1,0 +1,12 @@
+//! A login on a control volume: the one room in which the pure machines of `lockdriver` meet the real device.
+//!
+//! [`open`] finds the superblock, [`beater`] is the one thread through which every write passes, [`view`] is what polls
+//! show, [`session`] ties them to a lease, and [`transact`] runs a change of the tables under the semaphore.
+
+pub mod beater;
+pub mod claim;
+pub mod host;
+pub mod open;
+pub mod session;
+pub mod transact;
+pub mod view;

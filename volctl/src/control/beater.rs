@@ -1,0 +1,277 @@
+//! The beating thread: the one thread through which all writes to the control volume pass (section 6).
+//!
+//! A due beat goes first; then one order at a time. Before every single write the shared lease word is asked, last.
+//! A holder that hangs cannot hold on by beating: when the engine has not ticked for a lease, or a tenure lasts longer
+//! than one, the thread ends the incarnation instead of beating.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use lockdriver::deadline::{LeaseView, SharedDeadline};
+use lockdriver::device::{AlignedBuf, BlockDevice, Durability};
+use lockdriver::lease::Lease;
+use lockdriver::sys::clock::boottime;
+use ondisk::{Geometry, SlotIndex, SlotSector};
+
+/// How a write ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It returned without an error.
+    Stable,
+    /// It gave an error: nothing is known of it.
+    Unknown,
+    /// The lease is over: it was not even begun.
+    NotAllowed,
+}
+
+type SlotEdit = Box<dyn FnOnce(&mut SlotSector) + Send>;
+
+enum Order {
+    /// The claim: the only write before the lease has begun.
+    Claim { sector: Box<SlotSector>, not_after: Duration },
+    Slot { edit: SlotEdit, fua: bool },
+    Block { offset: u64, bytes: AlignedBuf, fua: bool },
+    Flush,
+    Stop,
+}
+
+/// Times that both sides look at, nanoseconds of CLOCK_BOOTTIME; 0: not set.
+#[derive(Debug, Default)]
+struct Ticks {
+    engine: AtomicU64,
+    tenure: AtomicU64,
+    failed_beats: AtomicU64,
+}
+
+/// The handle of a beating thread. Dropping it stops the thread, which then beats no more.
+#[derive(Debug)]
+pub struct Beater {
+    orders: Sender<(Order, Sender<Written>)>,
+    ticks: Arc<Ticks>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread is given.
+pub struct BeaterSetup {
+    /// The control volume.
+    pub device: Arc<dyn BlockDevice>,
+    /// Where the slot lies.
+    pub geometry: Geometry,
+    /// The own slot.
+    pub slot: SlotIndex,
+    /// Between two beats.
+    pub beat: Duration,
+    /// The lease's length.
+    pub length: Duration,
+    /// The arbiter.
+    pub deadline: SharedDeadline,
+    /// The own lease's arithmetic.
+    pub lease: Arc<Mutex<Lease>>,
+}
+
+fn nanos(t: Duration) -> u64 {
+    u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Beater {
+    /// Starts the thread. It beats only after a [`Self::claim`].
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn start(setup: BeaterSetup) -> std::io::Result<Self> {
+        let (orders, inbox) = bounded(64);
+        let ticks = Arc::new(Ticks::default());
+        let stride = setup.geometry.stride();
+        let run = Run {
+            sector: SlotSector::default(),
+            buffer: AlignedBuf::zeroed(stride),
+            next_beat: None,
+            ticks: Arc::clone(&ticks),
+            setup,
+        };
+        let thread = std::thread::Builder::new().name("beater".into()).spawn(move || run.run(&inbox))?;
+        Ok(Self { orders, ticks, thread: Some(thread) })
+    }
+
+    fn order(&self, order: Order) -> Written {
+        let (done, wait) = bounded(1);
+        if self.orders.send((order, done)).is_err() {
+            return Written::NotAllowed;
+        }
+        wait.recv().unwrap_or(Written::NotAllowed)
+    }
+
+    /// Writes the claim, unless it would be submitted later than `not_after`, and begins to beat with it.
+    pub fn claim(&self, sector: SlotSector, not_after: Duration) -> Written {
+        self.order(Order::Claim { sector: Box::new(sector), not_after })
+    }
+
+    /// How many beats had an unknown result so far: the semaphore must hear of each.
+    pub fn failed_beats(&self) -> u64 {
+        self.ticks.failed_beats.load(Ordering::SeqCst)
+    }
+
+    /// Changes the slot's fields and writes it.
+    pub fn slot(&self, fua: bool, edit: impl FnOnce(&mut SlotSector) + Send + 'static) -> Written {
+        self.order(Order::Slot { edit: Box::new(edit), fua })
+    }
+
+    /// Writes a block.
+    pub fn block(&self, offset: u64, bytes: &[u8], fua: bool) -> Written {
+        let mut aligned = AlignedBuf::zeroed(bytes.len());
+        aligned.copy_from_slice(bytes);
+        self.order(Order::Block { offset, bytes: aligned, fua })
+    }
+
+    /// Brings everything to stable storage.
+    pub fn flush(&self) -> Written {
+        self.order(Order::Flush)
+    }
+
+    /// The engine lives.
+    pub fn engine_ticked(&self, now: Duration) {
+        self.ticks.engine.store(nanos(now), Ordering::SeqCst);
+    }
+
+    /// A semaphore tenure begins (or, with None, ends).
+    pub fn tenure(&self, since: Option<Duration>) {
+        self.ticks.tenure.store(since.map_or(0, nanos), Ordering::SeqCst);
+    }
+}
+
+impl Drop for Beater {
+    fn drop(&mut self) {
+        let (done, _) = bounded(1);
+        // A full queue means that the thread hangs in the device; it is left behind, without a lease.
+        if self.orders.try_send((Order::Stop, done)).is_ok() {
+            if let Some(thread) = self.thread.take() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+struct Run {
+    setup: BeaterSetup,
+    sector: SlotSector,
+    buffer: AlignedBuf,
+    next_beat: Option<Duration>,
+    ticks: Arc<Ticks>,
+}
+
+impl Run {
+    fn run(mut self, inbox: &Receiver<(Order, Sender<Written>)>) {
+        loop {
+            let now = boottime();
+            if self.next_beat.is_some_and(|t| now >= t) {
+                self.beat();
+                continue;
+            }
+            let wait = self.next_beat.map_or(Duration::from_secs(3600), |t| t.saturating_sub(now));
+            match inbox.recv_timeout(wait) {
+                Ok((Order::Stop, _)) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok((order, done)) => {
+                    let written = self.execute(order);
+                    // Whoever asked may have gone; the write stands either way.
+                    let _ = done.send(written);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn beat(&mut self) {
+        let now = boottime();
+        if self.hangs(now) {
+            tracing::error!(event = "lease.hung", "the engine or a tenure hangs for longer than a lease: this login ends");
+            self.setup.deadline.end();
+        }
+        match self.write_slot(false) {
+            Written::Stable => {}
+            Written::Unknown => {
+                self.ticks.failed_beats.fetch_add(1, Ordering::SeqCst);
+            }
+            Written::NotAllowed if self.setup.deadline.get(now) == LeaseView::Over => self.next_beat = None,
+            Written::NotAllowed => {}
+        }
+    }
+
+    fn hangs(&self, now: Duration) -> bool {
+        let older = |tick: &AtomicU64| match tick.load(Ordering::SeqCst) {
+            0 => false,
+            t => now.saturating_sub(Duration::from_nanos(t)) > self.setup.length,
+        };
+        older(&self.ticks.engine) || older(&self.ticks.tenure)
+    }
+
+    fn execute(&mut self, order: Order) -> Written {
+        match order {
+            Order::Claim { sector, not_after } => {
+                self.sector = *sector;
+                if boottime() > not_after {
+                    return Written::NotAllowed;
+                }
+                let written = self.put_sector(true);
+                self.next_beat = Some(boottime() + self.setup.beat);
+                written
+            }
+            Order::Slot { edit, fua } => {
+                edit(&mut self.sector);
+                self.write_slot(fua)
+            }
+            Order::Block { offset, bytes, fua } => {
+                if !self.may_write() {
+                    return Written::NotAllowed;
+                }
+                let durability = if fua { Durability::Fua } else { Durability::Plain };
+                judge(self.setup.device.write_at(offset, &bytes, durability))
+            }
+            Order::Flush => judge(self.setup.device.flush()),
+            Order::Stop => Written::NotAllowed,
+        }
+    }
+
+    fn may_write(&self) -> bool {
+        matches!(self.setup.deadline.get(boottime()), LeaseView::Live { .. })
+    }
+
+    /// Every write of the own slot is a beat.
+    fn write_slot(&mut self, fua: bool) -> Written {
+        self.next_beat = Some(boottime() + self.setup.beat);
+        let begun = boottime();
+        let number = self.lease(|l| l.beat_begun(begun));
+        let written = match self.setup.deadline.get(begun) {
+            LeaseView::Live { .. } => self.put_sector(fua),
+            // Between the claim and its confirmation nothing is written.
+            LeaseView::NotBegun | LeaseView::Over => Written::NotAllowed,
+        };
+        let ended = boottime();
+        self.lease(|l| l.beat_completed(number, ended, written == Written::Stable));
+        written
+    }
+
+    fn put_sector(&mut self, fua: bool) -> Written {
+        self.sector.beat = self.sector.beat.wrapping_add(1);
+        let place = self.setup.geometry.slot_sector(self.setup.slot, self.sector.incarnation.sector());
+        self.sector.encode(place, &mut self.buffer);
+        let durability = if fua { Durability::Fua } else { Durability::Plain };
+        judge(self.setup.device.write_at(place.offset, &self.buffer, durability))
+    }
+
+    fn lease<T>(&self, f: impl FnOnce(&mut Lease) -> T) -> T {
+        f(&mut self.setup.lease.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn judge(result: std::io::Result<()>) -> Written {
+    match result {
+        Ok(()) => Written::Stable,
+        Err(error) => {
+            tracing::warn!(event = "control.write_failed", %error, "a write to the control volume failed");
+            Written::Unknown
+        }
+    }
+}

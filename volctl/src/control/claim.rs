@@ -1,0 +1,105 @@
+//! Claiming a slot: the driver of the log-on machine (section 6, "Log-on is claimed, not assumed").
+
+use std::time::Duration;
+
+use lockdriver::logon::{Claimed, Logon, LogonError, LogonRequest, LogonStep};
+use lockdriver::rules::Rules;
+use lockdriver::semaphore::WriteResult;
+use lockdriver::sys::clock::boottime;
+use ondisk::{CommitNo, DaemonId, Incarnation, SlotIndex};
+
+use super::beater::Written;
+use super::host::{HostLock, random};
+use super::open::ControlVolume;
+use super::session::Parts;
+use crate::wire::outcome::Failure;
+
+/// What a claim needs besides the slots.
+pub struct Claim<'a> {
+    /// The slot.
+    pub slot: SlotIndex,
+    /// The lock file that this process holds.
+    pub lock: &'a HostLock,
+    /// The client record's highest incarnation.
+    pub record: Incarnation,
+    /// The highest commit in any cell.
+    pub highest: CommitNo,
+    /// The own page's sequence.
+    pub page_sequence: u64,
+    /// Told what is waited for, and for how long.
+    pub waiting: &'a dyn Fn(&str, Duration),
+    /// Ends the old guardian and closes every gate that is left; true when every closing call returned well.
+    pub close_gates: &'a mut dyn FnMut(Incarnation) -> bool,
+    /// Asked between polls; true ends the claim.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// Claims the slot.
+///
+/// # Errors
+/// Another daemon, damage, a device that fails or is too slow, or being told to stop.
+pub fn claim(parts: &mut Parts, volume: &ControlVolume, mut claim: Claim<'_>) -> Result<Claimed, Failure> {
+    let timings = volume.superblock.timings;
+    let mut machine = Logon::new(LogonRequest {
+        slot: claim.slot,
+        daemon_id: DaemonId(random()?),
+        host: claim.lock.host,
+        record: claim.record,
+        highest_number: claim.highest.epoch,
+        page_sequence: claim.page_sequence,
+        gui: false,
+        lease: timings.lease(),
+        dead: timings.dead(),
+        beat: timings.beat(),
+        poll: timings.poll(),
+        rules: Rules::ALL,
+    });
+    let mut step = machine.begin();
+    let mut told = false;
+    loop {
+        if (claim.stop)() {
+            return Err(Failure::failed("no log-on", "told to stop", "start it again"));
+        }
+        step = match step {
+            LogonStep::Poll => polled(parts, &mut machine),
+            LogonStep::WaitThenPoll(wait) => {
+                if !told && wait >= timings.poll() {
+                    told = true;
+                    (claim.waiting)("the slot is being proven free", timings.dead() + timings.margin());
+                }
+                std::thread::sleep(wait.min(timings.poll()));
+                polled(parts, &mut machine)
+            }
+            LogonStep::CloseOldGates(incarnation) => machine.gates_closed((claim.close_gates)(incarnation)),
+            LogonStep::WriteSlot { sector, not_after } => {
+                let begun = boottime();
+                let result = match parts.beater.claim(sector, not_after) {
+                    Written::Stable => WriteResult::Stable,
+                    Written::Unknown => WriteResult::Unknown,
+                    Written::NotAllowed => WriteResult::Failed,
+                };
+                machine.slot_written(result, begun, boottime())
+            }
+            LogonStep::Claimed(claimed) => return Ok(claimed),
+            LogonStep::Failed(why) => return Err(failure(&why)),
+        };
+    }
+}
+
+fn polled(parts: &mut Parts, machine: &mut Logon) -> LogonStep {
+    parts.view.read_slots();
+    machine.polled(parts.view.decoder.poll(), &parts.view.watch, boottime())
+}
+
+fn failure(why: &LogonError) -> Failure {
+    let what = "no log-on";
+    match why {
+        LogonError::AnotherDaemon(_) => {
+            Failure::busy(what, why.to_string(), "each client runs once; see which host has its name: `volctl dump`")
+        }
+        LogonError::HeaderDamaged | LogonError::Exhausted => {
+            Failure::damaged(what, why.to_string(), "run `volctl check CONTROL`")
+        }
+        _ => Failure::failed(what, why.to_string(), "try again; look at the control volume's device"),
+    }
+}

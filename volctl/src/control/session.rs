@@ -1,0 +1,293 @@
+//! One login: a claimed slot, its lease, its beating thread, and what its polls show.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lockdriver::deadline::{LeaseView, SharedDeadline};
+use lockdriver::device::BlockDevice;
+use lockdriver::lease::{Confirmation, GrantsSeen, Lease, LeaseChange, LeaseEnd};
+use lockdriver::logon::Claimed;
+use lockdriver::poll::Me;
+use lockdriver::semaphore::{self, Semaphore};
+use lockdriver::sys::clock::boottime;
+use ondisk::{ClientPage, GrantState, SlotSector};
+
+use super::beater::{Beater, BeaterSetup, Written};
+use super::open::ControlVolume;
+use super::view::View;
+use crate::engine::World;
+use crate::wire::outcome::Failure;
+
+/// A login on a control volume. Shared by the daemon's threads.
+pub struct Session {
+    /// The control volume.
+    pub volume: ControlVolume,
+    /// Who this is.
+    pub me: Me,
+    /// The arbiter of the lease, shared with the guardian.
+    pub deadline: SharedDeadline,
+    /// The one thread that writes.
+    pub beater: Beater,
+    lease: Arc<Mutex<Lease>>,
+    view: Mutex<View>,
+    pub(super) semaphore: Mutex<Box<dyn Semaphore>>,
+    pub(super) ofd: Mutex<Option<std::fs::File>>,
+    page: Mutex<ClientPage>,
+    ended: Mutex<Option<LeaseEnd>>,
+}
+
+/// What a login is made of before it has claimed its slot.
+pub struct Parts {
+    /// The control volume.
+    pub volume: ControlVolume,
+    /// The lease word.
+    pub deadline: SharedDeadline,
+    /// The beating thread, which has written the claim.
+    pub beater: Beater,
+    /// Its lease.
+    pub lease: Arc<Mutex<Lease>>,
+    /// What was polled so far.
+    pub view: View,
+}
+
+impl Parts {
+    /// The parts for a slot.
+    ///
+    /// # Errors
+    /// When there is no memory or thread for them.
+    pub fn new(volume: ControlVolume, slot: ondisk::SlotIndex) -> std::io::Result<Self> {
+        let deadline = SharedDeadline::create()?;
+        let timings = volume.superblock.timings;
+        let lease = Arc::new(Mutex::new(Lease::new(timings.lease())));
+        let device: Arc<dyn BlockDevice> = volume.device.clone();
+        let beater = Beater::start(BeaterSetup {
+            device: Arc::clone(&device),
+            geometry: volume.geometry.clone(),
+            slot,
+            beat: timings.beat(),
+            length: timings.lease(),
+            deadline: deadline.clone(),
+            lease: Arc::clone(&lease),
+        })?;
+        let view = View::new(&volume.geometry, timings, device);
+        Ok(Self { volume, deadline, beater, lease, view })
+    }
+}
+
+pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Session {
+    /// A login whose claim stands.
+    ///
+    /// # Errors
+    /// When the lease has run out meanwhile, or the lock kind is not built.
+    pub fn begin(parts: Parts, slot: ondisk::SlotIndex, claimed: &Claimed) -> Result<Self, Failure> {
+        let sector: &SlotSector = &claimed.sector;
+        let me = Me { slot, incarnation: sector.incarnation, daemon: sector.daemon_id };
+        let superblock = &parts.volume.superblock;
+        let params = semaphore::Params::new(&parts.volume.geometry, &superblock.timings, slot, sector);
+        let semaphore = semaphore::open(superblock.lock, params).map_err(|e| {
+            Failure::failed("the semaphore cannot be used", e.to_string(), "make the control volume with --lock bakery")
+        })?;
+        let now = boottime();
+        match lock(&parts.lease).begin(claimed.write_begun, now) {
+            LeaseChange::ExtendTo(until) if parts.deadline.extend(now, until).is_ok() => {}
+            _ => return Err(lease_over(LeaseEnd::RanOut)),
+        }
+        let page = ClientPage { sequence: sector.page_sequence, ..ClientPage::default() };
+        Ok(Self {
+            volume: parts.volume,
+            me,
+            deadline: parts.deadline,
+            beater: parts.beater,
+            lease: parts.lease,
+            view: Mutex::new(parts.view),
+            semaphore: Mutex::new(semaphore),
+            ofd: Mutex::new(None),
+            page: Mutex::new(page),
+            ended: Mutex::new(None),
+        })
+    }
+
+    /// May this login still act?
+    pub fn is_live(&self) -> bool {
+        self.deadline.get(boottime()).is_live()
+    }
+
+    /// What is left of the lease.
+    pub fn lease_left(&self) -> Duration {
+        let now = boottime();
+        match self.deadline.get(now) {
+            LeaseView::Live { until } => until.saturating_sub(now),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Why the login ended.
+    pub fn why_ended(&self) -> Failure {
+        lease_over(lock(&self.ended).unwrap_or(LeaseEnd::RanOut))
+    }
+
+    /// Ends the login for good.
+    pub fn end(&self, why: LeaseEnd) {
+        lock(&self.ended).get_or_insert(why);
+        lock(&self.lease).end(why);
+        self.deadline.end();
+    }
+
+    /// Reads slots, header, changed tables and changed pages, extends the lease if they confirm it, and shows the world.
+    ///
+    /// # Errors
+    /// Damaged tables; a login that is over.
+    pub fn poll<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> Result<T, Failure> {
+        let mut view = lock(&self.view);
+        self.read(&mut view)?;
+        let world = view.world().ok_or_else(|| self.why_ended())?;
+        Ok(look(&world))
+    }
+
+    /// The world of the last poll once more.
+    ///
+    /// # Errors
+    /// When nothing was read yet.
+    pub fn look<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> Result<T, Failure> {
+        let view = lock(&self.view);
+        let world = view.world().ok_or_else(|| self.why_ended())?;
+        Ok(look(&world))
+    }
+
+    fn read(&self, view: &mut View) -> Result<(), Failure> {
+        view.page_on_disk = lock(&self.page).sequence;
+        view.read_slots();
+        let loaded = view.load_tables();
+        self.confirm(view);
+        loaded?;
+        view.read_pages(Some(self.me.slot));
+        if self.is_live() { Ok(()) } else { Err(self.why_ended()) }
+    }
+
+    /// Only what the semaphore needs: slots, header, and the lease.
+    pub(super) fn poll_slots<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        let mut view = lock(&self.view);
+        view.read_slots();
+        self.confirm(&view);
+        look(&view)
+    }
+
+    pub(super) fn view(&self) -> MutexGuard<'_, View> {
+        lock(&self.view)
+    }
+
+    fn confirm(&self, view: &View) {
+        let poll = view.decoder.poll();
+        let grants = view.tables().map(|tables| {
+            let revoked = tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
+                g.state == GrantState::Revoked && g.slot == self.me.slot && g.incarnation == self.me.incarnation
+            });
+            GrantsSeen { at: tables.header.commit, revoked }
+        });
+        let grants = if view.tables().is_none() { Some(GrantsSeen { at: Default::default(), revoked: false }) } else { grants };
+        let seen = Confirmation::of(poll, &self.me, grants);
+        let now = boottime();
+        let change = lock(&self.lease).confirm(poll.begun, seen, now);
+        match change {
+            LeaseChange::None => {}
+            LeaseChange::ExtendTo(until) => {
+                if self.deadline.extend(now, until).is_err() {
+                    self.end(LeaseEnd::RanOut);
+                }
+            }
+            LeaseChange::Ended(why) => self.end(why),
+        }
+    }
+
+    /// Writes the own page: both copies, then the slot with its sequence, each stable before the next (section 4).
+    ///
+    /// A publish raises the generation in the page from its own thread while the file system is frozen; so of two
+    /// `published` numbers the newer stays.
+    ///
+    /// # Errors
+    /// When the lease is over or the device fails; the page is then not on disk for certain.
+    pub fn write_page(&self, mut page: ClientPage) -> Result<(), Failure> {
+        let mut own = lock(&self.page);
+        for (new, old) in page.volumes.iter_mut().zip(&own.volumes) {
+            if new.volume == old.volume && new.epoch == old.epoch && old.published > new.published {
+                new.published = old.published;
+                new.modified_ms = old.modified_ms;
+            }
+        }
+        page.sequence = own.sequence + 1;
+        self.put_page(&mut own, page)
+    }
+
+    /// Raises the published generation of one volume in the page on disk.
+    ///
+    /// # Errors
+    /// As for [`Self::write_page`].
+    pub fn raise(&self, volume: ondisk::Uuid, generation: ondisk::Generation, modified_ms: i64) -> Result<(), Failure> {
+        let mut own = lock(&self.page);
+        let mut page = own.clone();
+        if let Some(entry) = page.volumes.iter_mut().find(|e| e.volume == volume) {
+            entry.published = generation;
+            entry.modified_ms = modified_ms;
+        }
+        page.sequence = own.sequence + 1;
+        self.put_page(&mut own, page)
+    }
+
+    fn put_page(&self, own: &mut ClientPage, page: ClientPage) -> Result<(), Failure> {
+        let geometry = &self.volume.geometry;
+        let mut block = vec![0; geometry.page_bytes()];
+        for copy in [0, 1] {
+            let place = geometry.page_copy(self.me.slot, copy);
+            page.encode(place, &mut block);
+            self.stable(self.beater.block(place.offset, &block, true))?;
+        }
+        let sequence = page.sequence;
+        self.stable(self.beater.slot(true, move |s| s.page_sequence = sequence))?;
+        *own = page;
+        Ok(())
+    }
+
+    /// The sequence of the own page as it is on disk.
+    pub fn page_sequence(&self) -> u64 {
+        lock(&self.page).sequence
+    }
+
+    pub(super) fn stable(&self, written: Written) -> Result<(), Failure> {
+        match written {
+            Written::Stable => Ok(()),
+            Written::Unknown => Err(Failure::failed(
+                "a write to the control volume failed",
+                "the device gave an error; the kernel's log says more",
+                "look at the control volume's device and path",
+            )),
+            Written::NotAllowed => Err(self.why_ended()),
+        }
+    }
+
+    /// Leaves the slot in order: not logged on. Only after every gate is closed.
+    ///
+    /// # Errors
+    /// When it cannot be written; others then wait for the death time.
+    pub fn log_off(&self) -> Result<(), Failure> {
+        let written = self.beater.slot(true, |s| {
+            s.logged_on = false;
+            s.gui = false;
+            s.waiting = false;
+            s.choosing = false;
+        });
+        self.stable(written)
+    }
+}
+
+/// The login is over, and why.
+pub fn lease_over(why: LeaseEnd) -> Failure {
+    Failure::failed(
+        "this login is over",
+        why.to_string(),
+        "the daemon logs on anew by itself; `volctl status` shows when it is back",
+    )
+}

@@ -1,0 +1,263 @@
+//! A change of the tables: enter the semaphore, look at everything once more, commit, leave (sections 4 and 5).
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use lockdriver::lease::LeaseEnd;
+use lockdriver::semaphore::{LockError, OfdOp, OfdResult, Semaphore, Step, Tenure, WriteResult};
+use lockdriver::sys::clock::boottime;
+use lockdriver::transaction::{self, Change, Commit, CommitError, CommitStep, IoResult};
+use ondisk::CommitNo;
+
+use super::beater::Written;
+use super::open::read;
+use super::session::{Session, lock};
+use crate::engine::ops::Actor;
+use crate::engine::{OpDone, World};
+use crate::wire::outcome::Failure;
+
+/// A client that waits for the semaphore longer than this many death times gives up, and says who holds it.
+const PATIENCE: u32 = 20;
+
+impl Session {
+    /// Runs one transaction. `decide` sees the world as it is under the semaphore, and gives the change, or None.
+    ///
+    /// # Errors
+    /// What `decide` refused; a damaged table; a login that is over.
+    pub fn transact(
+        &self,
+        decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
+    ) -> Result<OpDone, Failure> {
+        let mut semaphore = lock(&self.semaphore);
+        let tenure = self.enter(&mut **semaphore)?;
+        self.beater.tenure(Some(boottime()));
+        let done = self.inside(&mut **semaphore, &tenure, decide);
+        let ended = done.as_ref().err().is_some_and(|e| e.ends);
+        let mark = done.as_ref().ok().and_then(|d| d.0);
+        if ended {
+            // Nothing is released: the incarnation ends, and others wait for the death time.
+            self.end(LeaseEnd::RanOut);
+        } else {
+            self.leave(&mut **semaphore, mark)?;
+        }
+        self.beater.tenure(None);
+        done.map(|d| d.1).map_err(|e| e.failure)
+    }
+
+    fn enter(&self, machine: &mut dyn Semaphore) -> Result<Tenure, Failure> {
+        let patience = self.volume.superblock.timings.dead() * PATIENCE;
+        let begun = boottime();
+        let mut failed_beats = self.beater.failed_beats();
+        let mut step = machine.begin(begun);
+        loop {
+            let now = boottime();
+            if !self.is_live() {
+                return Err(self.why_ended());
+            }
+            let beats = self.beater.failed_beats();
+            if beats != failed_beats {
+                failed_beats = beats;
+                if let Some(over) = machine.beat_unknown(now) {
+                    step = over;
+                }
+            }
+            step = match step {
+                Step::Entered(tenure) => return Ok(tenure),
+                Step::Failed(why) => return Err(self.lock_failure(&why)),
+                Step::Left => return Err(self.impatient(patience)),
+                Step::WaitThenPoll(_) if now.saturating_sub(begun) > patience => machine.abandon(),
+                other => self.carry_out(machine, other, None),
+            };
+        }
+    }
+
+    fn carry_out(&self, machine: &mut dyn Semaphore, step: Step, mark: Option<CommitNo>) -> Step {
+        match step {
+            Step::WriteSlot { fields, durable } => {
+                let written = self.beater.slot(durable, move |s| {
+                    fields.put(s);
+                    if let Some(mark) = mark {
+                        s.acknowledged = s.acknowledged.max(mark);
+                    }
+                });
+                machine.slot_written(result_of(written), boottime())
+            }
+            Step::Poll => self.polled(machine),
+            Step::WaitThenPoll(wait) => {
+                std::thread::sleep(wait);
+                self.polled(machine)
+            }
+            Step::Ofd(op) => {
+                let result = self.ofd(op);
+                machine.ofd_done(result, boottime())
+            }
+            over @ (Step::Entered(_) | Step::Left | Step::Failed(_)) => over,
+        }
+    }
+
+    fn polled(&self, machine: &mut dyn Semaphore) -> Step {
+        self.poll_slots(|view| machine.polled(view.decoder.poll(), &view.watch, boottime()))
+    }
+
+    fn leave(&self, machine: &mut dyn Semaphore, mark: Option<CommitNo>) -> Result<(), Failure> {
+        let mut step = machine.release();
+        loop {
+            step = match step {
+                Step::Left => return Ok(()),
+                Step::Failed(why) => return Err(self.lock_failure(&why)),
+                _ if !self.is_live() => return Err(self.why_ended()),
+                other => self.carry_out(machine, other, mark),
+            };
+        }
+    }
+
+    fn inside(
+        &self,
+        machine: &mut dyn Semaphore,
+        tenure: &Tenure,
+        decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
+    ) -> Result<(Option<CommitNo>, OpDone), Inside> {
+        let mut commits = transaction::Tenure::new(tenure.epoch.0, self.me.slot, self.me.incarnation);
+        let mut mark = None;
+        self.look_again(tenure)?;
+        if !tenure.reap.is_empty() {
+            let change = Change { reaped: tenure.reap.clone(), ..Change::default() };
+            let commit = self.commit(machine, commits, change)?;
+            commits = commits.after(commit);
+            mark = Some(commit);
+            self.look_again(tenure)?;
+        }
+        let actor = Actor { slot: self.me.slot, incarnation: self.me.incarnation, epoch: tenure.epoch.0 };
+        let decided = {
+            let view = self.view();
+            let world = view.world().ok_or_else(|| self.why_ended())?;
+            decide(actor, &world)
+        };
+        match decided {
+            Ok(Some(change)) => {
+                let commit = self.commit(machine, commits, change)?;
+                Ok((Some(commit), OpDone::Committed { epoch: tenure.epoch.0 }))
+            }
+            Ok(None) => Ok((mark, OpDone::Nothing)),
+            // The reaping stands although the change was refused; its mark is merely carried by a later release.
+            Err(failure) => Err(Inside { failure, ends: false }),
+        }
+    }
+
+    /// The first act inside: the header, and everything that changed since.
+    fn look_again(&self, tenure: &Tenure) -> Result<(), Inside> {
+        let admitted = self.poll_slots(|view| match view.decoder.poll().header() {
+            Some(header) => tenure.admits(&header.content),
+            None => Err(LockError::HeaderDamaged),
+        });
+        admitted.map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })?;
+        let mut view = self.view();
+        view.load_tables()?;
+        view.read_pages(Some(self.me.slot));
+        Ok(())
+    }
+
+    fn commit(
+        &self,
+        machine: &mut dyn Semaphore,
+        tenure: transaction::Tenure,
+        change: Change,
+    ) -> Result<CommitNo, Inside> {
+        if let Some(op) = machine.before_commit() {
+            let result = self.ofd(op);
+            machine
+                .retested(result)
+                .map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })?;
+        }
+        let base = self.view().tables().map(|t| (**t).clone()).ok_or_else(|| self.why_ended())?;
+        let mut commit = Commit::new(&self.volume.geometry, tenure, base, change);
+        loop {
+            let result = match commit.step() {
+                CommitStep::Read { offset, len } => {
+                    read(&*self.volume.device, offset, len).map_or(IoResult::Failed, IoResult::Bytes)
+                }
+                CommitStep::Write { offset, bytes, fua } => self.io(self.beater.block(offset, &bytes, fua))?,
+                CommitStep::Flush => self.io(self.beater.flush())?,
+                CommitStep::Committed { commit, tables } => {
+                    self.view().set_tables(tables);
+                    return Ok(commit);
+                }
+                CommitStep::Failed(why) => return Err(self.commit_failure(&why)),
+            };
+            commit.done(result);
+        }
+    }
+
+    fn io(&self, written: Written) -> Result<IoResult, Inside> {
+        match written {
+            Written::Stable => Ok(IoResult::Done),
+            Written::Unknown => Ok(IoResult::Failed),
+            Written::NotAllowed => Err(Inside { failure: self.why_ended(), ends: true }),
+        }
+    }
+
+    fn ofd(&self, op: OfdOp) -> OfdResult {
+        let mut file = lock(&self.ofd);
+        if file.is_none() {
+            *file = std::fs::OpenOptions::new().read(true).write(true).open(&self.volume.path).ok();
+        }
+        let Some(file) = file.as_ref() else { return OfdResult::Failed };
+        lockdriver::sys::ofd::operate(file.as_fd(), op)
+    }
+
+    fn lock_failure(&self, why: &LockError) -> Failure {
+        if why.ends_incarnation() {
+            let end = match why {
+                LockError::Reaped => LeaseEnd::Reaped,
+                LockError::AnotherDaemon(_) => LeaseEnd::AnotherDaemon,
+                _ => LeaseEnd::RanOut,
+            };
+            self.end(end);
+        }
+        let what = "the tables cannot be changed";
+        match why {
+            LockError::HeaderDamaged | LockError::TicketsExhausted => {
+                Failure::damaged(what, why.to_string(), "run `volctl check CONTROL`")
+            }
+            _ => Failure::failed(what, why.to_string(), "try again; `volctl status` shows the state"),
+        }
+    }
+
+    fn commit_failure(&self, why: &CommitError) -> Inside {
+        let what = "the tables were not changed";
+        let failure = match why {
+            CommitError::Damaged(_) => Failure::damaged(what, why.to_string(), "run `volctl check CONTROL`"),
+            _ => Failure::failed(what, why.to_string(), "try again; look at the control volume's device"),
+        };
+        Inside { failure, ends: why.ends_incarnation() }
+    }
+
+    fn impatient(&self, patience: Duration) -> Failure {
+        Failure::timed_out(
+            "the tables could not be changed",
+            format!("the semaphore was not free within {} s", patience.as_secs()),
+            "see `volctl status --json` for its holder",
+        )
+    }
+}
+
+/// What went wrong inside the semaphore.
+struct Inside {
+    failure: Failure,
+    /// Nothing may be released.
+    ends: bool,
+}
+
+impl From<Failure> for Inside {
+    fn from(failure: Failure) -> Self {
+        Self { failure, ends: false }
+    }
+}
+
+fn result_of(written: Written) -> WriteResult {
+    match written {
+        Written::Stable => WriteResult::Stable,
+        Written::Unknown => WriteResult::Unknown,
+        Written::NotAllowed => WriteResult::Failed,
+    }
+}

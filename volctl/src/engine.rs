@@ -1,0 +1,224 @@
+//! What a client does, as a machine without I/O: the poll's world and the people's commands go in, effects come out
+//! (sections 7, 8 and 10 of the design).
+//!
+//! ```text
+//!   World (slots, pages, tables) ─┐                   ┌─> Page       write the own page, then the slot
+//!   Command (from the socket)    ─┼─> Engine::step ───┼─> Table(op)  a transaction under the semaphore
+//!   JobDone / TableDone          ─┘                   ├─> Job        a blocking mount, publish, close ...
+//!                                                     └─> Reply, Hook, Log
+//! ```
+//! Effects are carried out in their order; the page is stable on disk before the next effect begins. Each volume is a
+//! reconciler: it looks at the table, the pages and what is mounted here, and asks for the one next thing.
+//! No clock is read and no thread started: time comes in with the world.
+
+pub mod command;
+pub mod effect;
+pub mod hold;
+pub mod mailbox;
+pub mod ops;
+pub mod reader;
+pub mod reap;
+pub mod rules;
+pub mod status;
+pub mod volume;
+pub mod world;
+pub mod writer;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ondisk::{AutoResponse, ClientPage, Incarnation, SlotIndex, Uuid};
+
+pub use command::{Command, CommandId, Reply};
+pub use effect::{Effect, Fact, FactKind, Job, JobDone, OpTag};
+pub use ops::{OpDone, TableOp};
+pub use world::{PageView, Peer, World};
+
+use volume::Volume;
+
+/// What the engine is told once, at log-on.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The own slot.
+    pub slot: SlotIndex,
+    /// This login.
+    pub incarnation: Incarnation,
+    /// Periods that the configuration and the superblock give.
+    pub periods: Periods,
+    /// `gate = "none"`: coordinate, mount nothing.
+    pub gateless: bool,
+    /// An `on-request` hook is configured.
+    pub ask_hook: bool,
+    /// Volumes that the user took away; survives restarts of the daemon.
+    pub unmounted: Vec<Uuid>,
+    /// Requests that still stand from the page of the incarnation before.
+    pub requests: Vec<ondisk::Request>,
+    /// Answers that still stand from the page of the incarnation before.
+    pub answers: Vec<ondisk::Answer>,
+    /// The page sequence goes on over log-ons.
+    pub page_sequence: u64,
+    /// The first request id; later ones are derived. Random, from the driver.
+    pub seed: u64,
+}
+
+/// How long things take or are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Periods {
+    /// Between two polls of an idle client.
+    pub poll: Duration,
+    /// Others' death time.
+    pub dead: Duration,
+    /// Between two publishes of a volume that changes.
+    pub publish: Duration,
+    /// For readers' open files on an `exclusive` volume.
+    pub grace: Duration,
+    /// Without a write, before auto response `idle` says yes.
+    pub idle: Duration,
+    /// Of a request that nobody answers.
+    pub request_timeout: Duration,
+    /// For which a release keeps the volume for `next`.
+    pub next_kept: Duration,
+    /// For which a dead reader's generations are kept.
+    pub dead_hold: Duration,
+}
+
+/// A poll that concerns a wait of the engine comes after this time.
+pub const FAST: Duration = Duration::from_millis(10);
+
+/// The machine of one login.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) setup: Setup,
+    pub(crate) page: ClientPage,
+    pub(crate) volumes: BTreeMap<Uuid, Volume>,
+    pub(crate) out: Vec<Effect>,
+    pub(crate) page_dirty: bool,
+    pub(crate) waiters: Vec<command::Waiter>,
+    pub(crate) mailbox: mailbox::Mailbox,
+    pub(crate) reaper: reap::Reaper,
+    pub(crate) takeovers: Vec<command::Takeover>,
+    pub(crate) began: Option<Duration>,
+    pub(crate) leaving: Option<Leaving>,
+    pub(crate) next_id: u64,
+    pub(crate) last_commit: Option<ondisk::CommitNo>,
+    pub(crate) auto_response: AutoResponse,
+}
+
+/// The daemon was told to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Leaving {
+    pub since: Duration,
+    pub now: bool,
+}
+
+impl Engine {
+    /// A machine for a login that was just committed.
+    pub fn new(setup: Setup, max_volumes: u16) -> Self {
+        let page = ClientPage {
+            incarnation: setup.incarnation,
+            sequence: setup.page_sequence,
+            requests: setup.requests.clone(),
+            answers: setup.answers.clone(),
+            volumes: vec![ondisk::VolumeEntry::default(); usize::from(max_volumes)],
+            ..ClientPage::default()
+        };
+        let next_id = setup.seed;
+        Self {
+            setup,
+            page,
+            volumes: BTreeMap::new(),
+            out: vec![Effect::Page],
+            page_dirty: false,
+            waiters: Vec::new(),
+            mailbox: mailbox::Mailbox::default(),
+            reaper: reap::Reaper::default(),
+            takeovers: Vec::new(),
+            began: None,
+            leaving: None,
+            next_id,
+            last_commit: None,
+            auto_response: AutoResponse::Off,
+        }
+    }
+
+    /// The own page as it is to be written. The driver keeps the newer of two `published` generations, since a
+    /// publish raises it while the file system is frozen.
+    pub fn page(&self) -> &ClientPage {
+        &self.page
+    }
+
+    /// One poll's world. Returns what to do, in order.
+    pub fn step(&mut self, world: &World<'_>) -> Vec<Effect> {
+        self.began.get_or_insert(world.now);
+        self.page.polls += 1;
+        self.follow_tables(world);
+        self.reap(world);
+        self.serve_mailbox(world);
+        let ids: Vec<Uuid> = self.volumes.keys().copied().collect();
+        for id in ids {
+            self.step_volume(id, world);
+        }
+        self.follow_takeovers(world);
+        self.wake_waiters(world);
+        self.drain()
+    }
+
+    /// A command of a person or a program.
+    pub fn command(&mut self, id: CommandId, command: Command, world: &World<'_>) -> Vec<Effect> {
+        self.dispatch(id, command, world);
+        self.drain()
+    }
+
+    /// A blocking job came to its end.
+    pub fn job_done(&mut self, volume: Uuid, done: JobDone, world: &World<'_>) -> Vec<Effect> {
+        self.finish_job(volume, done, world);
+        self.step(world)
+    }
+
+    /// A transaction came to its end.
+    pub fn table_done(&mut self, tag: OpTag, done: Result<OpDone, crate::wire::outcome::Failure>, world: &World<'_>) -> Vec<Effect> {
+        self.finish_op(tag, done, world);
+        self.step(world)
+    }
+
+    /// The daemon is to end: in order, or (`now`) without waiting for anybody's open files.
+    pub fn leave(&mut self, now: bool, world: &World<'_>) -> Vec<Effect> {
+        let since = self.leaving.map_or(world.now, |l| l.since);
+        self.leaving = Some(Leaving { since, now });
+        self.step(world)
+    }
+
+    /// Every gate is closed and every grant given back: the log-off may be committed.
+    pub fn has_left(&self) -> bool {
+        self.leaving.is_some() && self.volumes.values().all(Volume::is_closed)
+    }
+
+    /// How soon the next poll should come.
+    pub fn next_poll(&self) -> Duration {
+        let hurried = self.volumes.values().any(|v| v.hurried(self))
+            || !self.waiters.is_empty()
+            || !self.takeovers.is_empty()
+            || !self.page.requests.is_empty()
+            || self.leaving.is_some()
+            || self.mailbox.hurried();
+        if hurried { FAST.min(self.setup.periods.poll) } else { self.setup.periods.poll }
+    }
+
+    pub(crate) fn me(&self) -> SlotIndex {
+        self.setup.slot
+    }
+
+    fn drain(&mut self) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.out);
+        if std::mem::take(&mut self.page_dirty) && !effects.contains(&Effect::Page) {
+            effects.insert(0, Effect::Page);
+        }
+        if let Some(at) = effects.iter().position(|e| *e == Effect::Page) {
+            // What the page says must stand on the disk before anything that relies on it.
+            let page = effects.remove(at);
+            effects.insert(0, page);
+            self.page.sequence += 1;
+        }
+        effects
+    }
+}

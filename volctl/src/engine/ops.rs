@@ -1,0 +1,309 @@
+//! The transactions: what a client may change in the tables, looked at once more under the semaphore (sections 4 and 7).
+//!
+//! Pure: tables and fresh slots in, a change or a refusal out. `TakeGrant` here is the one place in the program where a
+//! write privilege comes into being.
+
+use std::time::Duration;
+
+use lockdriver::transaction::Change;
+use ondisk::{
+    Access, Generation, Grant, GrantState, InFlight, Incarnation, Label, NextWriter, ReadersPolicy, RequestId,
+    SlotIndex, Uuid, VolumeIndex, VolumeTable,
+};
+
+use super::rules;
+use super::world::World;
+use crate::wire::outcome::Failure;
+
+/// A change of the tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableOp {
+    /// The log-on transaction: ends the own older grants, the first way, or reaps the own older incarnations (section 6).
+    LogOn {
+        /// The host's name, for people.
+        host: Label,
+        /// Old gates were closed and drained in this very kernel.
+        first_way: bool,
+    },
+    /// Take the write privilege.
+    TakeGrant {
+        /// Of which volume.
+        volume: Uuid,
+        /// For which request of the own page, if it stands there.
+        request: Option<RequestId>,
+        /// Only to replay, publish and release a dirty volume.
+        clean_only: bool,
+        /// How long this host may hold back writes.
+        inflight: InFlight,
+        /// The grant whose holder's death the engine has waited out (its epoch), if any.
+        outwaited: Option<u64>,
+        /// `next` has been kept long enough.
+        next_over: bool,
+    },
+    /// Pending to held: every other gate is closed.
+    Hold {
+        /// Of which volume.
+        volume: Uuid,
+        /// The grant's epoch.
+        epoch: u64,
+    },
+    /// Give the write privilege back.
+    Release {
+        /// Of which volume.
+        volume: Uuid,
+        /// The grant's epoch.
+        epoch: u64,
+        /// The last published generation, if one was published under the grant.
+        generation: Option<Generation>,
+        /// The state on disk is a published one.
+        clean: bool,
+        /// Milliseconds since 1970 of the publish.
+        modified_ms: i64,
+        /// The check that was due was done.
+        checked: bool,
+        /// To whom it is promised.
+        next: Option<(SlotIndex, RequestId)>,
+    },
+    /// Take the grant back from a living writer (takeover).
+    Revoke {
+        /// Of which volume.
+        volume: Uuid,
+        /// Which grant.
+        epoch: u64,
+    },
+    /// End silent incarnations.
+    Reap {
+        /// Slots and the judged incarnations.
+        dead: Vec<(SlotIndex, Incarnation)>,
+    },
+}
+
+/// What a transaction did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpDone {
+    /// Committed, under this epoch.
+    Committed {
+        /// The tenure's epoch.
+        epoch: u64,
+    },
+    /// There was nothing to change.
+    Nothing,
+}
+
+/// Who acts, under which epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor {
+    /// The own slot.
+    pub slot: SlotIndex,
+    /// The own login.
+    pub incarnation: Incarnation,
+    /// The tenure.
+    pub epoch: u64,
+}
+
+/// The change that `op` makes now, or why it may not be. None: nothing to change.
+pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Change>, Failure> {
+    match op {
+        TableOp::LogOn { host, first_way } => log_on(actor, world, host, *first_way).map(Some),
+        TableOp::TakeGrant { volume, request, clean_only, inflight, outwaited, next_over } => {
+            let take = Take {
+                request: *request,
+                clean_only: *clean_only,
+                inflight: *inflight,
+                outwaited: *outwaited,
+                next_over: *next_over,
+            };
+            take_grant(actor, world, *volume, take).map(Some)
+        }
+        TableOp::Hold { volume, epoch } => {
+            let (index, mut table) = own_grant(actor, world, *volume, *epoch)?;
+            let mut grant = table.writer.ok_or_else(lost_grant)?;
+            grant.state = GrantState::Held;
+            table.writer = Some(grant);
+            mark_dirty(&mut table, *epoch);
+            Ok(Some(volume_change(index, table)))
+        }
+        TableOp::Release { volume, epoch, generation, clean, modified_ms, checked, next } => {
+            let (index, mut table) = own_grant(actor, world, *volume, *epoch)?;
+            table.writer = None;
+            if let Some(generation) = generation {
+                table.last = (*generation).max(table.last);
+                table.modified_ms = *modified_ms;
+            }
+            if *clean {
+                table.dirty_since = 0;
+            }
+            if *checked {
+                table.check_due = false;
+            }
+            table.next = next.and_then(|(slot, request)| {
+                let peer = world.peer(slot)?;
+                Some(NextWriter { slot, incarnation: peer.incarnation, request })
+            });
+            Ok(Some(volume_change(index, table)))
+        }
+        TableOp::Revoke { volume, epoch } => revoke(actor, world, *volume, *epoch),
+        TableOp::Reap { dead } => Ok(reap(world, dead)),
+    }
+}
+
+fn volume_change(index: VolumeIndex, table: VolumeTable) -> Change {
+    Change { volumes: vec![(index, Some(table))], ..Change::default() }
+}
+
+/// A volume's table and place, as the tables have it now.
+pub fn find(world: &World<'_>, volume: Uuid) -> Result<(VolumeIndex, VolumeTable), Failure> {
+    world
+        .tables
+        .volumes
+        .iter()
+        .enumerate()
+        .find_map(|(i, t)| {
+            let table = t.as_ref().filter(|t| t.uuid == volume)?;
+            Some((VolumeIndex(u16::try_from(i).ok()?), table.clone()))
+        })
+        .ok_or_else(|| {
+            Failure::refused(
+                "the volume is gone",
+                "an administrator removed it from the tables",
+                "see `volctl volume list --control CONTROL`",
+            )
+        })
+}
+
+fn lost_grant() -> Failure {
+    Failure::refused(
+        "the write privilege is not here any more",
+        "the tables name another writer, or none",
+        "see `volctl status`; ask for it again",
+    )
+}
+
+fn own_grant(
+    actor: Actor,
+    world: &World<'_>,
+    volume: Uuid,
+    epoch: u64,
+) -> Result<(VolumeIndex, VolumeTable), Failure> {
+    let (index, table) = find(world, volume)?;
+    let own = table.writer.is_some_and(|g| {
+        g.slot == actor.slot && g.incarnation == actor.incarnation && g.epoch == epoch
+    });
+    if own { Ok((index, table)) } else { Err(lost_grant()) }
+}
+
+fn log_on(actor: Actor, world: &World<'_>, host: &Label, first_way: bool) -> Result<Change, Failure> {
+    let record = world.tables.clients.get(actor.slot.index()).cloned().flatten();
+    let Some(mut record) = record.filter(|r| r.enabled) else {
+        return Err(Failure::refused(
+            format!("client {} may not log on", world.name(actor.slot)),
+            "the tables do not have it, or it is disabled",
+            "an administrator can add or enable it: `volctl set-client NAME enabled on --control CONTROL`",
+        ));
+    };
+    record.logged_on = actor.incarnation;
+    record.host = host.clone();
+    let mut change = Change { clients: vec![(actor.slot, Some(record))], ..Change::default() };
+    if first_way {
+        for (i, table) in world.tables.volumes.iter().enumerate() {
+            let Some(table) = table else { continue };
+            let Some(grant) = table.writer else { continue };
+            if grant.slot == actor.slot && grant.incarnation < actor.incarnation {
+                let mut table = table.clone();
+                table.check_due |= grant.state != GrantState::Pending;
+                table.writer = None;
+                change.volumes.push((VolumeIndex(u16::try_from(i).unwrap_or(u16::MAX)), Some(table)));
+            }
+        }
+    } else if actor.incarnation.0 > 1 {
+        change.reaped.push((actor.slot, Incarnation(actor.incarnation.0 - 1)));
+    }
+    Ok(change)
+}
+
+struct Take {
+    request: Option<RequestId>,
+    clean_only: bool,
+    inflight: InFlight,
+    outwaited: Option<u64>,
+    next_over: bool,
+}
+
+fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Result<Change, Failure> {
+    let (index, mut table) = find(world, volume)?;
+    rules::may_ask(world, actor.slot, &table)?;
+    if let Some(grant) = table.writer {
+        rules::grant_is_over(world, &grant, volume, take.outwaited)?;
+        if grant.state != GrantState::Pending && !world.holder_left(&grant) {
+            table.check_due = true;
+        }
+    }
+    let for_me = table.next.is_some_and(|n| n.slot == actor.slot && Some(n.request) == take.request);
+    if !for_me && !take.next_over {
+        rules::not_promised(world, &table)?;
+    }
+    if take.clean_only && !is_dirty(&table) {
+        return Err(Failure::refused("it is clean", "somebody else has seen to it", "nothing to do"));
+    }
+    let pending = table.readers == ReadersPolicy::Exclusive;
+    let state = if pending { GrantState::Pending } else { GrantState::Held };
+    table.writer = Some(Grant::new(actor.slot, actor.incarnation, actor.epoch, take.inflight, state));
+    table.next = None;
+    if !pending {
+        mark_dirty(&mut table, actor.epoch);
+    }
+    Ok(volume_change(index, table))
+}
+
+/// An older mark stays: the state before it was not published either.
+fn mark_dirty(table: &mut VolumeTable, epoch: u64) {
+    if table.dirty_since == 0 {
+        table.dirty_since = epoch;
+    }
+}
+
+/// Would a reader of an `exclusive` or `snapshot` volume have to wait for a writer to bring it in order?
+/// A volume that was never published counts as dirty, with every policy but `live` (section 8).
+pub fn is_dirty(table: &VolumeTable) -> bool {
+    table.readers != ReadersPolicy::Live && (table.dirty_since != 0 || table.last.is_none())
+}
+
+fn revoke(actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<Option<Change>, Failure> {
+    let (index, mut table) = find(world, volume)?;
+    rules::may_ask(world, actor.slot, &table)?;
+    rules::is_admin(world, actor.slot)?;
+    let Some(mut grant) = table.writer.filter(|g| g.epoch == epoch) else {
+        return Err(lost_grant());
+    };
+    if grant.state == GrantState::Revoked {
+        return Ok(None);
+    }
+    grant.state = GrantState::Revoked;
+    table.writer = Some(grant);
+    Ok(Some(volume_change(index, table)))
+}
+
+fn reap(world: &World<'_>, dead: &[(SlotIndex, Incarnation)]) -> Option<Change> {
+    let still: Vec<_> = dead
+        .iter()
+        .copied()
+        .filter(|(slot, incarnation)| {
+            world.peer(*slot).is_some_and(|p| p.silent && !p.reaped && (!p.known || p.incarnation == *incarnation))
+        })
+        .collect();
+    (!still.is_empty()).then(|| Change { reaped: still, ..Change::default() })
+}
+
+/// How long a grant's holder may hold back writes: the larger of what the table and its page say.
+pub fn inflight_of(world: &World<'_>, grant: &Grant, volume: Uuid) -> Option<Duration> {
+    let page = world
+        .peer(grant.slot)
+        .filter(|p| p.incarnation == grant.incarnation)
+        .and_then(|p| p.current_page()?.volume(volume).map(|e| e.inflight));
+    page.map_or(grant.inflight, |p| p.max(grant.inflight)).bound()
+}
+
+/// Does the client have write access, so that it may bring a dirty volume in order?
+pub fn may_write(table: &VolumeTable, slot: SlotIndex) -> bool {
+    table.write_enabled && table.permission(slot).access == Access::Write
+}

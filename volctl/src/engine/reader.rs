@@ -1,0 +1,274 @@
+//! The reader's side of a volume: holds, refreshes, and closing for an `exclusive` writer (section 8).
+//!
+//! A reader first says what it is about to mount (page, then slot), and only a poll that began after that decides:
+//! the table again, and after it the page of the writer that it names now.
+
+use std::time::Duration;
+
+use ondisk::{Access, Generation, MountState, ReadersPolicy, VolumeTable};
+
+use super::Engine;
+use super::effect::{Busy, Fact, FactKind, Job, busy_words};
+use super::ops;
+use super::volume::{Volume, Writer};
+use super::world::World;
+
+/// Between two looks at lingering generations.
+const RETIRE_PERIOD: Duration = Duration::from_millis(500);
+/// Between two looks at free space and open files of a reader.
+const PROBE_PERIOD: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Why a reader may not have the volume mounted now, in words; None: it may.
+    fn locked_because(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> Option<String> {
+        if self.leaving.is_some() {
+            return Some("the daemon is logging off".into());
+        }
+        if self.access(table, world) == Access::None {
+            return Some("rule mount access: this client has access none".into());
+        }
+        if volume.user_unmounted {
+            return Some("unmounted by the user; `volctl mount` brings it back".into());
+        }
+        if table.readers == ReadersPolicy::Exclusive {
+            if let Some(grant) = table.writer {
+                return Some(format!("exclusive: {} has the write privilege", world.name(grant.slot)));
+            }
+            if ops::is_dirty(table) {
+                return Some("exclusive: never published since it was last written; waiting for a client that may write".into());
+            }
+        }
+        None
+    }
+
+    /// Why a snapshot volume cannot be newly mounted now; what is mounted may stay.
+    fn unmountable_because(table: &VolumeTable, world: &World<'_>) -> Option<String> {
+        if table.readers != ReadersPolicy::Snapshot {
+            return None;
+        }
+        if Self::is_orphan(table) && table.dirty_since != 0 {
+            return Some("its last writer left it unpublished; waiting for a client that may write".into());
+        }
+        world
+            .newest_generation(table)
+            .is_none()
+            .then(|| "nothing was published yet; waiting for a client that may write".into())
+    }
+
+    pub(crate) fn step_reader(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        let locked = self.locked_because(volume, table, world);
+        volume.reason.clone_from(&locked);
+        if locked.is_some() {
+            self.lock_reader(volume, table, world);
+            return;
+        }
+        volume.grace_since = None;
+        let unmountable = Self::unmountable_because(table, world);
+        if volume.mounted.is_none() {
+            volume.reason.clone_from(&unmountable);
+        }
+        if let Some((generation, sequence)) = volume.announced {
+            if sequence <= world.page_on_disk {
+                self.decide_announced(volume, table, generation, unmountable.is_none(), world);
+            }
+            return;
+        }
+        if unmountable.is_none() && !volume.pauses(world.now) && self.wants_newer(volume, table, world) {
+            self.announce(volume, world.newest_generation(table));
+            return;
+        }
+        self.tend_reader(volume, world);
+    }
+
+    fn wants_newer(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) -> bool {
+        let newest = world.newest_generation(table);
+        let permission = table.permission(self.me());
+        let stale = volume.mounted.is_some_and(|seen| seen < newest);
+        self.say(volume.index, |e| e.stale = stale);
+        match volume.mounted {
+            None => true,
+            Some(_) if !stale => {
+                volume.refresh_now = false;
+                false
+            }
+            Some(_) if volume.refresh_now => true,
+            Some(_) => {
+                let due = world.now >= volume.looked_at + Duration::from_millis(u64::from(permission.check_ms));
+                if due {
+                    volume.looked_at = world.now;
+                }
+                permission.auto_update && due
+            }
+        }
+    }
+
+    /// Says in the page what is about to be mounted and held.
+    fn announce(&mut self, volume: &mut Volume, generation: Generation) {
+        let mut full = false;
+        self.say(volume.index, |e| {
+            if e.state != MountState::ReadOnly {
+                e.state = MountState::Mounting;
+                e.epoch = 0;
+            }
+            if !generation.is_none() && !e.holds(generation) {
+                match e.held.iter_mut().find(|h| h.is_none()) {
+                    Some(room) => *room = generation,
+                    None => full = true,
+                }
+            }
+        });
+        if full {
+            volume.reason = Some("eight older generations still have open files here; it stays stale".into());
+            return;
+        }
+        volume.announced = Some((generation, self.page.sequence + 1));
+        self.page_dirty = true;
+    }
+
+    fn decide_announced(
+        &mut self,
+        volume: &mut Volume,
+        table: &VolumeTable,
+        generation: Generation,
+        mountable: bool,
+        world: &World<'_>,
+    ) {
+        let snapshot = table.readers == ReadersPolicy::Snapshot;
+        let retired = snapshot && generation <= world.retired(table);
+        let unknown_writer = snapshot
+            && table.writer.is_some_and(|g| {
+                !world.holder_reaped(&g) && world.peer(g.slot).is_none_or(|p| p.current_page().is_none())
+            });
+        if unknown_writer {
+            return;
+        }
+        if !mountable || retired {
+            volume.announced = None;
+            self.let_go(volume, generation);
+            return;
+        }
+        volume.announced = None;
+        volume.looked_at = world.now;
+        self.start_job(volume, Job::MountReader { generation });
+    }
+
+    /// Gives up a hold that came to nothing.
+    pub(crate) fn let_go(&mut self, volume: &mut Volume, generation: Generation) {
+        let kept: Vec<Generation> = volume.mounted.iter().chain(&volume.lingering).copied().collect();
+        let mounted = volume.mounted.is_some() || !volume.lingering.is_empty();
+        self.say(volume.index, |e| {
+            for held in &mut e.held {
+                if *held == generation && !kept.contains(held) {
+                    *held = Generation::NONE;
+                }
+            }
+            if !mounted {
+                e.state = MountState::GateClosed;
+            }
+        });
+    }
+
+    /// The reader must not have it open: a lazily detached mount with open files is not closed, so after the grace time
+    /// of an `exclusive` volume the gate is closed under them.
+    fn lock_reader(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        if let Some((generation, _)) = volume.announced.take() {
+            self.let_go(volume, generation);
+        }
+        if volume.mounted.is_none() && volume.lingering.is_empty() {
+            volume.grace_since = None;
+            return;
+        }
+        let must_close =
+            self.leaving.is_some() || table.readers == ReadersPolicy::Exclusive && table.writer.is_some();
+        if must_close {
+            self.close_reader(volume, world);
+        } else if volume.mounted.is_some() {
+            self.start_job(volume, Job::UnmountReader { force: false });
+        } else {
+            self.tend_reader(volume, world);
+        }
+    }
+
+    /// Closes every own read gate of the volume, under open files once the grace time is over.
+    pub(crate) fn close_reader(&mut self, volume: &mut Volume, world: &World<'_>) {
+        let now = self.leaving.is_some_and(|l| l.now);
+        let since = *volume.grace_since.get_or_insert(world.now);
+        let force = now || world.now >= since + self.setup.periods.grace;
+        if volume.mounted.is_some() || force || world.now >= volume.retired_at + RETIRE_PERIOD {
+            volume.retired_at = world.now;
+            self.start_job(volume, Job::UnmountReader { force });
+        }
+    }
+
+    fn tend_reader(&mut self, volume: &mut Volume, world: &World<'_>) {
+        if !volume.lingering.is_empty() && world.now >= volume.retired_at + RETIRE_PERIOD {
+            volume.retired_at = world.now;
+            self.start_job(volume, Job::Retire);
+        } else if volume.mounted.is_some() && world.now >= volume.probed_at + PROBE_PERIOD {
+            volume.probed_at = world.now;
+            self.start_job(volume, Job::Probe);
+        }
+    }
+
+    pub(crate) fn reader_mounted(&mut self, volume: &mut Volume, generation: Generation, world: &World<'_>) {
+        let before = volume.mounted.replace(generation);
+        if let Some(before) = before {
+            volume.lingering.push(before);
+        }
+        volume.failure = None;
+        volume.refresh_now = false;
+        // The old one is looked at in the very next step: mostly nobody has it open.
+        volume.retired_at = Duration::ZERO;
+        volume.probed_at = Duration::ZERO;
+        self.page.refreshes += 1;
+        self.say(volume.index, |e| {
+            e.state = MountState::ReadOnly;
+            e.epoch = 0;
+            e.seen = generation;
+            e.stale = false;
+        });
+        let text = match before {
+            Some(before) => format!("{}: generation {before} is now {generation}", volume.name),
+            None => format!("{}: mounted read-only, generation {generation}", volume.name),
+        };
+        let _ = world;
+        self.fact(Fact::of(FactKind::Refreshed, &volume.name, text).generation(generation));
+    }
+
+    pub(crate) fn reader_unmounted(&mut self, volume: &mut Volume, closed: bool, busy: &[Busy], world: &World<'_>) {
+        if let Some(seen) = volume.mounted.take() {
+            if !closed {
+                volume.lingering.push(seen);
+            }
+        }
+        if closed {
+            volume.lingering.clear();
+            self.say_closed(volume.index, 0);
+            if !busy.is_empty() {
+                let text = format!("{}: the gate was closed under {}", volume.name, busy_words(busy));
+                self.fact(Fact::of(FactKind::Trouble, &volume.name, text));
+            }
+        } else if !busy.is_empty() {
+            volume.reason = Some(format!("waiting for open files of {}", busy_words(busy)));
+        }
+        let _ = world;
+    }
+
+    pub(crate) fn retired(&mut self, volume: &mut Volume, lingering: Vec<Generation>, world: &World<'_>) {
+        volume.lingering = lingering;
+        volume.retired_at = world.now;
+        let kept: Vec<Generation> = volume.mounted.iter().chain(&volume.lingering).copied().collect();
+        let idle = kept.is_empty() && volume.writer == Writer::None;
+        if idle {
+            self.say_closed(volume.index, 0);
+        } else {
+            self.say(volume.index, |e| {
+                for held in &mut e.held {
+                    if !kept.contains(held) {
+                        *held = Generation::NONE;
+                    }
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The writer's side of a volume: pending, mount, publish, stop, release (sections 7 and 8).
+
+use ondisk::{Access, Generation, Grant, GrantState, MountState, ReadersPolicy, VolumeTable};
+
+use super::Engine;
+use super::command::Reply;
+use super::effect::{Fact, FactKind, Job, Probe};
+use super::ops::TableOp;
+use super::volume::{Release, Stopped, Volume, Writer, Writing};
+use super::world::World;
+use crate::wire::outcome::{ExitCode, Failure};
+
+/// Between two tries of a release that open files prevented.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+/// Between two looks at free space and open files of a writer.
+const PROBE_PERIOD: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl Engine {
+    pub(crate) fn step_writer(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
+        match (grant.state, volume.writer.clone()) {
+            (_, Writer::Stopped(stopped)) => self.tell_released(volume, &stopped, world),
+            (GrantState::Pending, _) => self.step_pending(volume, table, grant, world),
+            (GrantState::Revoked, Writer::None) => self.give_up_grant(volume, table, grant.epoch),
+            (GrantState::Revoked, _) => {
+                let mut release = Release::of_itself(true);
+                release.message = ondisk::Message::cut("revoked by an administrator");
+                volume.ask_release(release);
+                self.stop_writing(volume, table, world);
+            }
+            (GrantState::Held, Writer::None) => self.start_writing(volume, table, grant, world),
+            (GrantState::Held, Writer::Writing(writing)) => self.step_writing(volume, table, &writing, world),
+            (GrantState::Held, Writer::Mounting { .. } | Writer::Stopping { .. }) => {}
+        }
+    }
+
+    /// `exclusive`: waits until no other client, and no reader here, has its gate open (section 8).
+    fn step_pending(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
+        let wished = volume.cleaning || self.page.request(volume.uuid).is_some();
+        if self.leaving.is_some() || !wished {
+            self.give_up_grant(volume, table, grant.epoch);
+            return;
+        }
+        if let Some((generation, _)) = volume.announced.take() {
+            self.let_go(volume, generation);
+        }
+        if volume.mounted.is_some() || !volume.lingering.is_empty() {
+            self.close_reader(volume, world);
+            return;
+        }
+        let own = self.page.volume(volume.uuid).is_none_or(|e| {
+            matches!(e.state, MountState::None | MountState::GateClosed)
+        });
+        let others =
+            world.peers.iter().any(|p| p.slot != self.me() && !world.tables.clients.get(p.slot.index()).is_none_or(Option::is_none) && p.may_have_open(volume.uuid));
+        if !others && own {
+            volume.grace_since = None;
+            self.start_op(volume, TableOp::Hold { volume: volume.uuid, epoch: grant.epoch });
+        } else {
+            volume.grace_since.get_or_insert(world.now);
+        }
+    }
+
+    /// Clears a grant under which nothing was mounted.
+    fn give_up_grant(&mut self, volume: &mut Volume, table: &VolumeTable, epoch: u64) {
+        let clean = table.dirty_since == epoch;
+        // A reader's gate may still be open here: then the page must not say otherwise.
+        if volume.mounted.is_none() && volume.lingering.is_empty() {
+            self.say_closed(volume.index, epoch);
+        }
+        volume.writer = Writer::Stopped(Stopped { epoch, generation: None, clean, modified_ms: 0, checked: false });
+    }
+
+    fn start_writing(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
+        if self.leaving.is_some() {
+            self.give_up_grant(volume, table, grant.epoch);
+            return;
+        }
+        if let Some((generation, _)) = volume.announced.take() {
+            self.let_go(volume, generation);
+        }
+        let _ = world;
+        volume.writer = Writer::Mounting { epoch: grant.epoch };
+        volume.grace_since = None;
+        self.say(volume.index, |e| {
+            e.state = MountState::ReadWrite;
+            e.epoch = grant.epoch;
+            e.published = Generation::NONE;
+            e.retired = Generation::NONE;
+            e.stale = false;
+        });
+        self.start_job(volume, Job::MountWriter { epoch: grant.epoch, check: table.check_due });
+    }
+
+    pub(crate) fn writer_mounted(&mut self, volume: &mut Volume, snapshots: Vec<Generation>, world: &World<'_>) {
+        let Writer::Mounting { epoch } = volume.writer else { return };
+        let table = world.table(volume.uuid);
+        let owed = table.is_some_and(|t| {
+            t.dirty_since != 0 && t.dirty_since < epoch || t.last.is_none() && t.readers != ReadersPolicy::Live
+        });
+        volume.writer =
+            Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
+        volume.failure = None;
+        volume.skip_inflight = None;
+        volume.idle_since = None;
+        volume.probed_at = std::time::Duration::ZERO;
+        if let Some(seen) = volume.mounted.take() {
+            volume.lingering.push(seen);
+            volume.retired_at = std::time::Duration::ZERO;
+        }
+        self.say(volume.index, |e| e.seen = Generation::NONE);
+        self.take_request_away(volume.uuid);
+        if volume.cleaning {
+            volume.ask_release(Release::of_itself(false));
+        }
+        let text = format!("{}: write access, by grant {epoch}", volume.name);
+        self.fact(Fact::of(FactKind::Granted, &volume.name, text));
+    }
+
+    pub(crate) fn mount_failed(&mut self, volume: &mut Volume, epoch: u64, failure: &Failure, world: &World<'_>) {
+        let clean = world.table(volume.uuid).is_some_and(|t| t.dirty_since == epoch);
+        volume.cleaning = false;
+        self.drop_request(volume.uuid, failure);
+        let kept: Vec<Generation> = volume.lingering.clone();
+        let mounted = volume.mounted;
+        self.say(volume.index, |e| {
+            e.state = if mounted.is_some() || !kept.is_empty() { MountState::ReadOnly } else { MountState::GateClosed };
+            e.epoch = epoch;
+        });
+        volume.writer = Writer::Stopped(Stopped { epoch, generation: None, clean, modified_ms: 0, checked: false });
+    }
+
+    fn step_writing(&mut self, volume: &mut Volume, table: &VolumeTable, writing: &Writing, world: &World<'_>) {
+        if let Some(leaving) = self.leaving {
+            let force = leaving.now || world.now >= leaving.since + self.setup.periods.grace;
+            if volume.release.as_ref().is_none_or(|r| r.force != force) {
+                volume.ask_release(Release::of_itself(force));
+            }
+        }
+        if self.access(table, world) != Access::Write && volume.release.is_none() {
+            volume.ask_release(Release::of_itself(false));
+        }
+        self.answer_by_itself(volume, table, world);
+        if volume.release.is_some() && world.now >= volume.release_after {
+            if volume.cleaning && writing.owed {
+                // The publish that a dirty volume is owed goes with the stop.
+            }
+            self.stop_writing(volume, table, world);
+            return;
+        }
+        let due = world.now >= writing.published_at + self.setup.periods.publish;
+        if writing.owed || due {
+            let generation = Generation { epoch: writing.epoch, count: writing.count + 1 };
+            self.start_job(volume, Job::Publish { generation, always: writing.owed });
+            return;
+        }
+        let dead = self.deletable(volume, writing, world);
+        if !dead.is_empty() {
+            self.start_job(volume, Job::Delete { generations: dead });
+            return;
+        }
+        if !volume.lingering.is_empty() && world.now >= volume.retired_at + RETRY / 4 {
+            volume.retired_at = world.now;
+            self.start_job(volume, Job::Retire);
+        } else if world.now >= volume.probed_at + self.probe_period(volume) {
+            volume.probed_at = world.now;
+            self.start_job(volume, Job::Probe);
+        }
+    }
+
+    fn probe_period(&self, volume: &Volume) -> std::time::Duration {
+        let asked = self.mailbox.concerns(volume.uuid) && self.auto_response == ondisk::AutoResponse::Idle;
+        if asked { PROBE_PERIOD / 8 } else { PROBE_PERIOD }
+    }
+
+    fn stop_writing(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        let Writer::Writing(writing) = &volume.writer else { return };
+        let generation = Generation { epoch: writing.epoch, count: writing.count + 1 };
+        let always = writing.owed || table.last.is_none() && writing.count == 0;
+        let force = volume.release.as_ref().is_some_and(|r| r.force);
+        let epoch = writing.epoch;
+        let published = (writing.count > 0).then_some(Generation { epoch, count: writing.count });
+        self.mailbox.stopping.insert(volume.uuid, (published, writing.clone()));
+        volume.writer = Writer::Stopping { epoch };
+        let _ = world;
+        self.start_job(volume, Job::StopWriter { generation, always, force, check: table.check_due });
+    }
+
+    pub(crate) fn still_busy(&mut self, volume: &mut Volume, words: &str, world: &World<'_>) {
+        if let (Writer::Stopping { .. }, Some((_, writing))) =
+            (&volume.writer, self.mailbox.stopping.remove(&volume.uuid))
+        {
+            volume.writer = Writer::Writing(writing);
+        }
+        volume.release_after = world.now + RETRY;
+        let Some(mut release) = volume.release.take() else { return };
+        let failure = Failure::busy(
+            format!("{} cannot be released", volume.name),
+            format!("files are open: {words}"),
+            "close them, or end the program, and release again; write access stays here",
+        );
+        for id in std::mem::take(&mut release.commands) {
+            self.waiters.retain(|w| w.id != id);
+            self.reply(id, Reply::Failed(failure.clone()));
+        }
+        if let Some((slot, request)) = release.to {
+            let message = ondisk::Message::cut(&format!("busy: files are open: {words}"));
+            self.put_answer(slot, request, volume.uuid, ondisk::AnswerVerdict::Later, message);
+        } else if self.leaving.is_some() || volume.cleaning {
+            volume.release = Some(release);
+        }
+        self.fact(Fact::of(FactKind::Trouble, &volume.name, failure.to_string()));
+    }
+
+    pub(crate) fn stop_failed(&mut self, volume: &mut Volume, _epoch: u64, failure: &Failure, world: &World<'_>) {
+        let words = failure.why.clone();
+        self.still_busy(volume, &words, world);
+    }
+
+    pub(crate) fn stopped(
+        &mut self,
+        volume: &mut Volume,
+        generation: Option<Generation>,
+        clean: bool,
+        modified_ms: i64,
+        check: Option<String>,
+        world: &World<'_>,
+    ) {
+        let Writer::Stopping { epoch } = volume.writer else { return };
+        let before = self.mailbox.stopping.remove(&volume.uuid).and_then(|(published, _)| published);
+        let generation = generation.or(before);
+        let modified_ms = if modified_ms == 0 { world.wall_ms } else { modified_ms };
+        if let Some(text) = &check {
+            let text = format!("{}: file system check after the takeover: {text}", volume.name);
+            self.fact(Fact::of(FactKind::Checked, &volume.name, text));
+        }
+        // The closing call has returned: only now may the page say so, for this very grant.
+        self.say(volume.index, |e| {
+            e.state = MountState::GateClosed;
+            e.epoch = epoch;
+            e.busy = false;
+            if let Some(generation) = generation {
+                e.published = generation.max(e.published);
+                e.modified_ms = modified_ms;
+            }
+        });
+        volume.writer =
+            Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
+    }
+
+    fn tell_released(&mut self, volume: &mut Volume, stopped: &Stopped, world: &World<'_>) {
+        if volume.pauses(world.now) && volume.release.is_some() {
+            return;
+        }
+        let next = volume.release.as_ref().and_then(|r| r.to).or_else(|| self.first_in_queue(volume, world));
+        let op = TableOp::Release {
+            volume: volume.uuid,
+            epoch: stopped.epoch,
+            generation: stopped.generation,
+            clean: stopped.clean,
+            modified_ms: stopped.modified_ms,
+            checked: stopped.checked,
+            next,
+        };
+        self.start_op(volume, op);
+    }
+
+    fn first_in_queue(&self, volume: &Volume, world: &World<'_>) -> Option<(ondisk::SlotIndex, ondisk::RequestId)> {
+        let table = world.table(volume.uuid)?;
+        let queue = world.queue(table);
+        queue.iter().find(|s| s.from.slot != self.me()).map(|s| (s.from.slot, s.request.id))
+    }
+
+    /// The tables no longer name this client: the yes goes out, and the volume is a reader's again.
+    pub(crate) fn after_release(&mut self, volume: &mut Volume, world: &World<'_>, _failed: bool) {
+        let release = volume.release.take();
+        let was_cleaning = std::mem::take(&mut volume.cleaning);
+        volume.free_since = None;
+        volume.grace_since = None;
+        volume.looked_at = std::time::Duration::ZERO;
+        volume.probe = None;
+        volume.idle_since = None;
+        if let Some((slot, request)) = release.as_ref().and_then(|r| r.to) {
+            let message = release.as_ref().map(|r| r.message.clone()).unwrap_or_default();
+            self.put_answer(slot, request, volume.uuid, ondisk::AnswerVerdict::Yes, message);
+        }
+        let text = if was_cleaning {
+            format!("{}: replayed, published and released of itself", volume.name)
+        } else {
+            format!("{}: write access given back", volume.name)
+        };
+        let newest = world.table(volume.uuid).map(|t| t.last).unwrap_or_default();
+        self.fact(Fact::of(FactKind::Released, &volume.name, text).generation(newest));
+    }
+
+    pub(crate) fn published(
+        &mut self,
+        volume: &mut Volume,
+        generation: Option<Generation>,
+        modified_ms: i64,
+        world: &World<'_>,
+    ) {
+        let Writer::Writing(mut writing) = volume.writer.clone() else { return };
+        writing.published_at = world.now;
+        writing.owed = false;
+        if let Some(generation) = generation {
+            writing.count = generation.count;
+            let snapshot = world.table(volume.uuid).is_some_and(|t| t.readers == ReadersPolicy::Snapshot);
+            let before = world.table(volume.uuid).map(|t| world.newest_generation(t)).unwrap_or_default();
+            let older = writing.snapshots.iter().max().copied().unwrap_or_default().max(if before < generation { before } else { Generation::NONE });
+            if snapshot {
+                writing.snapshots.push(generation);
+            }
+            self.say(volume.index, |e| {
+                e.published = generation.max(e.published);
+                e.modified_ms = modified_ms;
+                if snapshot {
+                    e.retired = older.max(e.retired);
+                }
+            });
+            if snapshot {
+                volume.retire_sequence = self.page.sequence + 1;
+                self.page_dirty = true;
+            }
+            let text = format!("{}: published generation {generation}", volume.name);
+            self.fact(Fact::of(FactKind::Published, &volume.name, text).generation(generation));
+        }
+        volume.writer = Writer::Writing(writing);
+    }
+
+    pub(crate) fn probed(&mut self, volume: &mut Volume, probe: Probe, world: &World<'_>) {
+        let active = probe.open_for_writing || probe.written;
+        volume.idle_since = if active { None } else { volume.idle_since.or(Some(world.now)) };
+        volume.probe = Some(probe);
+        // Free space alone changes with every write: it is told with the next thing, or when it changed by a hundredth.
+        self.say(volume.index, |e| {
+            let step = (probe.capacity / 100).max(1);
+            if e.capacity != probe.capacity || e.free.abs_diff(probe.free) >= step {
+                e.capacity = probe.capacity;
+                e.free = probe.free;
+            }
+            e.busy = probe.busy;
+            e.inflight = ondisk::InFlight(probe.inflight_ms);
+        });
+    }
+
+    /// A volume whose release was asked, with nobody to hear of it any more.
+    pub(crate) fn release_code(failure: &Failure) -> ExitCode {
+        failure.exit
+    }
+}
