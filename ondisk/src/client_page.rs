@@ -119,8 +119,8 @@ pub struct VolumeEntry {
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
     pub advisory: bool,
-    #[serde(skip)]
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u32,
     /// Grant epoch of which `rw` and `gate closed` speak.
     pub epoch: u64,
@@ -140,8 +140,8 @@ pub struct VolumeEntry {
     pub inflight: InFlight,
     /// Generations held.
     pub held: [Generation; HELD],
-    #[serde(skip)]
-    #[br(assert(reserved_tail == [0; 16]))]
+    #[br(temp, assert(reserved_tail == [0; 16]))]
+    #[bw(calc = [0; 16])]
     reserved_tail: [u8; 16],
 }
 

@@ -60,7 +60,8 @@ struct Body {
     software_lock: bool,
     fs: FsKind,
     region_count: u16,
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u32,
     regions: [Region; 4],
 }
@@ -82,7 +83,6 @@ impl Envelope {
             software_lock: true,
             fs: self.fs,
             region_count: 1,
-            reserved: 0,
             regions,
         };
         block::seal(block, Kind::Envelope, Place { table: self.volume, offset }, Stamp::default(), &body);

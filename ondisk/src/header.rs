@@ -39,8 +39,8 @@ pub struct CellEntry {
     /// 0 or 1.
     #[br(assert(version < 2))]
     pub version: u8,
-    #[serde(skip)]
-    #[br(assert(reserved == [0; 3]))]
+    #[br(temp, assert(reserved == [0; 3]))]
+    #[bw(calc = [0; 3])]
     reserved: [u8; 3],
     /// The checksum of the current version's blocks. Copies lie in different places, so this is the checksum
     /// with the place left out: see [`block::content_crc`].
@@ -52,7 +52,7 @@ pub struct CellEntry {
 impl CellEntry {
     /// An entry.
     pub fn new(version: u8, crc: u32, commit: CommitNo) -> Self {
-        Self { version, reserved: [0; 3], crc, commit }
+        Self { version, crc, commit }
     }
 }
 

@@ -92,7 +92,8 @@ struct Body {
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
     gui: bool,
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u32,
     acknowledged: CommitNo,
     daemon_id: DaemonId,
@@ -111,7 +112,6 @@ impl SlotSector {
             waiting: self.waiting,
             logged_on: self.logged_on,
             gui: self.gui,
-            reserved: 0,
             acknowledged: self.acknowledged,
             daemon_id: self.daemon_id,
             machine_id: self.machine_id,

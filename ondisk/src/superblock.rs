@@ -170,8 +170,8 @@ impl RegionKind {
 pub struct Region {
     /// The number of the kind, see [`RegionKind::ALL`].
     pub kind: u32,
-    #[serde(skip)]
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u32,
     /// First byte.
     pub first: u64,
@@ -190,7 +190,7 @@ impl Region {
     /// A region.
     pub fn new(kind: RegionKind, first: u64, length: u64) -> Self {
         let kind = RegionKind::ALL.iter().find(|(k, _)| *k == kind).map_or(0, |(_, n)| *n);
-        Self { kind, reserved: 0, first, length }
+        Self { kind, first, length }
     }
 }
 
@@ -234,7 +234,8 @@ struct Body {
     lock: u16,
     max_clients: u16,
     max_volumes: u16,
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u16,
     stride: u32,
     total: u64,
@@ -245,7 +246,8 @@ struct Body {
     poll: u32,
     label: Label,
     region_count: u16,
-    #[br(assert(reserved_regions == [0; 6]))]
+    #[br(temp, assert(reserved_regions == [0; 6]))]
+    #[bw(calc = [0; 6])]
     reserved_regions: [u8; 6],
     regions: [Region; REGIONS],
 }
@@ -268,7 +270,6 @@ impl Superblock {
             lock,
             max_clients: self.max_clients,
             max_volumes: self.max_volumes,
-            reserved: 0,
             stride: self.stride,
             total: self.total,
             created: self.created,
@@ -278,7 +279,6 @@ impl Superblock {
             poll: self.timings.poll_ms,
             label: self.label.clone(),
             region_count: u16::try_from(count).expect("at most 16 regions"),
-            reserved_regions: [0; 6],
             regions,
         };
         block::seal(block, Kind::Superblock, Place { table: self.uuid, offset }, Stamp::default(), &body);

@@ -162,8 +162,8 @@ pub struct Grant {
     pub inflight: InFlight,
     /// How far it has come.
     pub state: GrantState,
-    #[serde(skip)]
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u8,
 }
 
@@ -172,7 +172,7 @@ impl Grant {
 
     /// A grant.
     pub fn new(slot: SlotIndex, incarnation: Incarnation, epoch: u64, inflight: InFlight, state: GrantState) -> Self {
-        Self { slot, incarnation, epoch, inflight, state, reserved: 0 }
+        Self { slot, incarnation, epoch, inflight, state }
     }
 }
 
@@ -208,8 +208,8 @@ pub struct Permission {
     #[br(parse_with = Flag::parse)]
     #[bw(write_with = Flag::write)]
     pub auto_update: bool,
-    #[serde(skip)]
-    #[br(assert(reserved == 0))]
+    #[br(temp, assert(reserved == 0))]
+    #[bw(calc = 0)]
     reserved: u8,
     /// How often it looks for a newer generation, milliseconds.
     pub check_ms: u32,
@@ -220,7 +220,7 @@ impl Permission {
 
     /// A permission.
     pub fn new(access: Access, lockout: bool, auto_update: bool, check_ms: u32) -> Self {
-        Self { access, lockout, auto_update, reserved: 0, check_ms }
+        Self { access, lockout, auto_update, check_ms }
     }
 }
 
