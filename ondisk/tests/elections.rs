@@ -1,5 +1,4 @@
 //! Which copy counts, as whole truth tables: every verdict of one copy against every verdict of the other.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
 
 use ondisk::elect::{self, Elected, SlotView};
 use ondisk::*;

@@ -2,7 +2,6 @@
 //!
 //! One test in this program: the counter belongs to the whole process. It is the one `unsafe` in the crate's tests,
 //! as a global allocator cannot be written without; the library itself forbids it.
-#![expect(clippy::unwrap_used, reason = "a test stops at the first thing that is wrong")]
 #![expect(unsafe_code, reason = "a counting global allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
