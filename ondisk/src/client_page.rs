@@ -8,8 +8,8 @@
 //! | 64 | 8 | u64 | polls | counter, for people |
 //! | 72 | 8 | u64 | refreshes | counter, for people |
 //! | 80 | 48 | bytes | reserved | zero |
-//! | 128 | 10240 | 32 x 320 | requests | one outgoing request each |
-//! | 10368 | 10240 | 32 x 320 | answers | one answer each |
+//! | 128 | 10240 | 32 x 320 | requests | one outgoing request each, rooms in use first |
+//! | 10368 | 10240 | 32 x 320 | answers | one answer each, rooms in use first |
 //! | 20608 | 256 x volumes | volumes x 256 | volumes | one volume entry per volume control table |
 //!
 //! Volume entry:
@@ -338,6 +338,9 @@ impl ClientPage {
             }
             if b.answers.iter().any(|a| if a.present { !is_client(a.to) } else { *a != AnswerRoom::default() }) {
                 return Err(Corrupt::Field("answer"));
+            }
+            if !b.requests.is_sorted_by_key(|r| !r.present) || !b.answers.is_sorted_by_key(|a| !a.present) {
+                return Err(Corrupt::Field("order of rooms"));
             }
             let requests = b.requests.into_iter().filter(|r| r.present).map(Request::from).collect();
             let answers =
