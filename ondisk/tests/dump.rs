@@ -33,7 +33,7 @@ impl Disk {
             for sector in 0..2 {
                 let mut s = SlotSector::default();
                 if (slot.0, sector) == (1, 0) {
-                    s = SlotSector { acknowledged: CommitNo { epoch: 41, count: 2 }, ..slot() };
+                    s = SlotSector { acknowledged: CommitNo { epoch: 41, count: 2 }, ..samples::slot() };
                 }
                 d.put(g.slot_sector(slot, sector), g.stride(), |p, b| s.encode(p, b));
             }
