@@ -48,20 +48,10 @@ pub enum GateError {
     )]
     Configure(#[source] io::Error),
     /// A writer's gate came out read-only.
-    #[error(
-        "the volume can be opened for reading only, so there is no writer's gate; check the export of the disk"
-    )]
+    #[error("the volume can be opened for reading only, so there is no writer's gate; check the export of the disk")]
     BackingReadOnly,
-    /// Something still uses the device.
-    #[error("/dev/loop{number} is still in use; unmount it, or see who uses it with fuser -m")]
-    Busy {
-        /// Number of the loop device.
-        number: u32,
-    },
     /// The device could not be closed: writes may still pass.
-    #[error(
-        "the gate /dev/loop{number} does not close ({source}); writes may still pass through it"
-    )]
+    #[error("the gate /dev/loop{number} does not close ({source}); writes may still pass through it")]
     Close {
         /// Number of the loop device.
         number: u32,
@@ -138,12 +128,7 @@ impl LoopGate {
         let node = open_node(number, false, 0).map_err(fail)?;
         let setup = loopdev::status(node.as_fd()).map_err(fail)?;
         let setup = setup.filter(|setup| setup.name == mark.encode().as_bytes());
-        Ok(setup.map(|setup| Self {
-            number,
-            node,
-            mark: mark.clone(),
-            setup,
-        }))
+        Ok(setup.map(|setup| Self { number, node, mark: mark.clone(), setup }))
     }
 
     /// Number of the loop device.
@@ -176,27 +161,16 @@ impl LoopGate {
     /// # Errors
     /// [`GateError::Close`]: writes may still pass. Calling again is right.
     pub fn close_under(&self) -> Result<(), GateError> {
-        let fail = |source| GateError::Close {
-            number: self.number,
-            source,
-        };
-        let limited = LoopSetup {
-            size_limit: CLOSED_LIMIT,
-            ..self.setup.clone()
-        };
+        let fail = |source| GateError::Close { number: self.number, source };
+        let limited = LoopSetup { size_limit: CLOSED_LIMIT, ..self.setup.clone() };
         self.set_status(&limited).map_err(fail)?;
         std::thread::sleep(SETTLE_PAUSE);
-        let nowhere = LoopSetup {
-            offset: NOWHERE_OFFSET,
-            ..limited.clone()
-        };
+        let nowhere = LoopSetup { offset: NOWHERE_OFFSET, ..limited.clone() };
         let moved = kernel_at_least(ZERO_SIZE_REFUSES) && self.set_status(&nowhere).is_ok();
         if !moved {
             self.set_status(&limited).map_err(fail)?;
         }
-        let left = blockdev::block_sizes(self.node.as_fd())
-            .map_err(fail)?
-            .length;
+        let left = blockdev::block_sizes(self.node.as_fd()).map_err(fail)?.length;
         if left > CLOSED_LIMIT {
             return Err(fail(io::Error::other("the device kept its size")));
         }
@@ -280,9 +254,7 @@ pub fn find_marked(control: Uuid, slot: Option<u16>) -> Result<Vec<MarkedLoop>, 
     for entry in std::fs::read_dir("/sys/block").map_err(GateError::NoneFree)? {
         let entry = entry.map_err(GateError::NoneFree)?;
         let name = entry.file_name();
-        let number = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("loop")?.parse::<u32>().ok());
+        let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse::<u32>().ok());
         let Some(number) = number.filter(|_| entry.path().join("loop").exists()) else {
             continue;
         };
@@ -304,32 +276,21 @@ pub fn find_marked(control: Uuid, slot: Option<u16>) -> Result<Vec<MarkedLoop>, 
     Ok(found)
 }
 
-fn configure_free(
-    backing: BorrowedFd<'_>,
-    block_size: u32,
-    setup: &LoopSetup,
-) -> Result<(u32, File), GateError> {
+fn configure_free(backing: BorrowedFd<'_>, block_size: u32, setup: &LoopSetup) -> Result<(u32, File), GateError> {
     for _ in 0..TAKEN_TRIES {
         let number = loopdev::free_number().map_err(GateError::NoneFree)?;
-        let node = open_node(number, !setup.read_only, 0)
-            .map_err(|source| GateError::Node { number, source })?;
+        let node = open_node(number, !setup.read_only, 0).map_err(|source| GateError::Node { number, source })?;
         match loopdev::configure(node.as_fd(), backing, block_size, setup) {
             Ok(()) => return Ok((number, node)),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
             Err(error) => return Err(GateError::Configure(error)),
         }
     }
-    Err(GateError::NoneFree(io::Error::from(
-        io::ErrorKind::ResourceBusy,
-    )))
+    Err(GateError::NoneFree(io::Error::from(io::ErrorKind::ResourceBusy)))
 }
 
 fn open_node(number: u32, write: bool, flags: i32) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(write)
-        .custom_flags(flags | libc::O_NONBLOCK)
-        .open(node_path(number))
+    File::options().read(true).write(write).custom_flags(flags | libc::O_NONBLOCK).open(node_path(number))
 }
 
 fn node_path(number: u32) -> PathBuf {
@@ -338,13 +299,8 @@ fn node_path(number: u32) -> PathBuf {
 
 fn kernel_at_least(wanted: (u32, u32)) -> bool {
     let release = nix::sys::utsname::uname().ok();
-    let release = release
-        .as_ref()
-        .and_then(|names| names.release().to_str())
-        .unwrap_or("");
-    let mut parts = release
-        .split(|letter: char| !letter.is_ascii_digit())
-        .map(str::parse);
+    let release = release.as_ref().and_then(|names| names.release().to_str()).unwrap_or("");
+    let mut parts = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= wanted,
         _ => false,

@@ -17,9 +17,7 @@ const RAW_BYTES: usize = 43;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// Which way a gate is open.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Mode {
     /// The kernel itself refuses writes.
     ReadOnly,
@@ -89,11 +87,7 @@ impl Mark {
             volume: Uuid::from_slice(&raw[16..32]).ok()?,
             slot: u16::from_le_bytes(raw[32..34].try_into().ok()?),
             incarnation: u64::from_le_bytes(raw[34..42].try_into().ok()?),
-            mode: if raw[42] & 1 == 0 {
-                Mode::ReadOnly
-            } else {
-                Mode::ReadWrite
-            },
+            mode: if raw[42] & 1 == 0 { Mode::ReadOnly } else { Mode::ReadWrite },
             keep_after_lease: raw[42] & 2 != 0,
         };
         // One mark has one spelling: unknown flags and stray bits are not ours.

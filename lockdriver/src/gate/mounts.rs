@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::sys::stop;
+use crate::sys::{freeze, stop};
 
 /// Most mounts looked at on one gate: a bound for loops over a list that others can change.
 const MOUNTS_MAX: usize = 256;
@@ -22,11 +22,7 @@ const MOUNTS_MAX: usize = 256;
 pub fn mounts_of(number: u32) -> io::Result<Vec<PathBuf>> {
     let node = std::fs::metadata(format!("/dev/loop{number}"))?.rdev();
     let (major, minor) = (nix::sys::stat::major(node), nix::sys::stat::minor(node));
-    Ok(find_mounts(
-        &std::fs::read("/proc/self/mountinfo")?,
-        number,
-        &format!("{major}:{minor}"),
-    ))
+    Ok(find_mounts(&std::fs::read("/proc/self/mountinfo")?, number, &format!("{major}:{minor}")))
 }
 
 fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
@@ -42,10 +38,7 @@ fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
             continue;
         };
         let same_source = *from == source && *kind == b"btrfs";
-        if (fields
-            .get(2)
-            .is_some_and(|field| *field == device.as_bytes())
-            || same_source)
+        if (fields.get(2).is_some_and(|field| *field == device.as_bytes()) || same_source)
             && let Some(point) = fields.get(4)
         {
             found.push(PathBuf::from(OsString::from_vec(unescape(point))));
@@ -106,9 +99,18 @@ pub fn stop_in_order(number: u32) -> io::Result<()> {
 /// # Errors
 /// The first that could not be thawed.
 pub fn thaw_all(number: u32) -> io::Result<()> {
-    mounts_of(number)?
-        .iter()
-        .try_for_each(|point| stop::thaw(open_root(point)?.as_fd()))
+    mounts_of(number)?.iter().try_for_each(|point| thaw(open_root(point)?.as_fd()))
+}
+
+/// Lets the file system behind `root` go on; one that is not frozen stays as it is.
+///
+/// # Errors
+/// What the kernel said.
+pub fn thaw(root: BorrowedFd<'_>) -> io::Result<()> {
+    match freeze::thaw(root) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Makes the file systems on loop device `number` refuse writes by themselves (ext4, XFS): the second means, where the first failed.
@@ -116,9 +118,7 @@ pub fn thaw_all(number: u32) -> io::Result<()> {
 /// # Errors
 /// The first that could not be stopped.
 pub fn shut_down_all(number: u32) -> io::Result<()> {
-    mounts_of(number)?
-        .iter()
-        .try_for_each(|point| stop::shut_down(open_root(point)?.as_fd()))
+    mounts_of(number)?.iter().try_for_each(|point| stop::shut_down(open_root(point)?.as_fd()))
 }
 
 fn open_root(point: &Path) -> io::Result<File> {
@@ -138,9 +138,6 @@ mod tests {
             32 1 7:50 / /mnt/d rw - xfs /dev/loop50 rw\n\
             cut line\n";
         let found = find_mounts(list, 5, "7:5");
-        assert_eq!(
-            found,
-            [PathBuf::from("/mnt/with blank"), PathBuf::from("/mnt/b")]
-        );
+        assert_eq!(found, [PathBuf::from("/mnt/with blank"), PathBuf::from("/mnt/b")]);
     }
 }

@@ -120,13 +120,8 @@ impl Guardian {
         thread::Builder::new()
             .name("guardian-ear".into())
             .spawn(move || listen(&reader_socket, &reader_pending, &sender))?;
-        let welcome = Welcome {
-            pid: 0,
-            memory_locked: false,
-            real_time: false,
-            spared_by_oom: false,
-            own_cgroup: false,
-        };
+        let welcome =
+            Welcome { pid: 0, memory_locked: false, real_time: false, spared_by_oom: false, own_cgroup: false };
         let mut guardian = Self {
             socket,
             pending,
@@ -176,11 +171,7 @@ impl Guardian {
     ///
     /// # Errors
     /// Refused while the lease is not live, or by the kernel; nothing is left behind then.
-    pub fn open_gate(
-        &self,
-        backing: BorrowedFd<'_>,
-        opening: &Opening,
-    ) -> Result<OpenedGate, GuardianError> {
+    pub fn open_gate(&self, backing: BorrowedFd<'_>, opening: &Opening) -> Result<OpenedGate, GuardianError> {
         match self.ask(Order::OpenGate(opening.clone()), &[backing])? {
             Answer::Gate { number, direct_io } => Ok(OpenedGate { number, direct_io }),
             _ => Err(Refusal::Misunderstood.into()),
@@ -282,12 +273,7 @@ impl Guardian {
     fn ask(&self, order: Order, fds: &[BorrowedFd<'_>]) -> Result<Answer, GuardianError> {
         let id = self.next_id.fetch_add(1, SeqCst);
         let (sender, receiver) = bounded(1);
-        match self
-            .pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
+        match self.pending.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(waiting) => waiting.insert(id, sender),
             None => return Err(GuardianError::Gone),
         };
@@ -297,19 +283,12 @@ impl Guardian {
             Err(error) => Err(error.into()),
             Ok(()) => match receiver.recv_timeout(self.timeout) {
                 Ok(result) => Ok(result?),
-                Err(RecvTimeoutError::Timeout) => Err(GuardianError::NoAnswer {
-                    after: self.timeout,
-                }),
+                Err(RecvTimeoutError::Timeout) => Err(GuardianError::NoAnswer { after: self.timeout }),
                 Err(RecvTimeoutError::Disconnected) => Err(GuardianError::Gone),
             },
         }
         .inspect_err(|_| {
-            if let Some(waiting) = self
-                .pending
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .as_mut()
-            {
+            if let Some(waiting) = self.pending.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
                 waiting.remove(&id);
             }
         })
@@ -342,12 +321,7 @@ fn listen(socket: &OwnedFd, pending: &Pending, events: &Sender<Event>) {
         }
     }
     // Dropping the senders tells everyone who waits.
-    drop(
-        pending
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take(),
-    );
+    drop(pending.lock().unwrap_or_else(PoisonError::into_inner).take());
     let _ = events.send(Event::Gone);
 }
 

@@ -13,7 +13,7 @@ use nix::sys::eventfd::EventFd;
 use super::protocol::{Answer, Event, Refusal, Word};
 use crate::deadline::{LeaseView, SharedDeadline};
 use crate::gate::{GateError, LoopGate, Mark, Mode, mounts, settle};
-use crate::sys::{clock, fdpass, stop};
+use crate::sys::{clock, fdpass};
 
 /// Memory is locked, so stacks are kept small.
 const STACK_BYTES: usize = 512 * 1024;
@@ -81,12 +81,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(
-        deadline: SharedDeadline,
-        lease: Duration,
-        socket: OwnedFd,
-        wake: EventFd,
-    ) -> Arc<Self> {
+    pub(super) fn new(deadline: SharedDeadline, lease: Duration, socket: OwnedFd, wake: EventFd) -> Arc<Self> {
         Arc::new(Self {
             deadline,
             lease,
@@ -101,10 +96,7 @@ impl Shared {
     }
 
     /// Runs `job` in a thread of its own and wakes the main thread when it is done; gives it back when no thread can be had.
-    pub(super) fn run<J: FnOnce(&Arc<Self>) + Send + 'static>(
-        self: &Arc<Self>,
-        job: J,
-    ) -> Result<(), J> {
+    pub(super) fn run<J: FnOnce(&Arc<Self>) + Send + 'static>(self: &Arc<Self>, job: J) -> Result<(), J> {
         let parcel = Arc::new(Mutex::new(Some(job)));
         let (shared, inner) = (Arc::clone(self), Arc::clone(&parcel));
         self.jobs.fetch_add(1, SeqCst);
@@ -115,11 +107,7 @@ impl Shared {
                 job(&shared);
             }
         };
-        if thread::Builder::new()
-            .stack_size(STACK_BYTES)
-            .spawn(body)
-            .is_ok()
-        {
+        if thread::Builder::new().stack_size(STACK_BYTES).spawn(body).is_ok() {
             return Ok(());
         }
         self.jobs.fetch_sub(1, SeqCst);
@@ -163,10 +151,7 @@ impl Shared {
     }
 
     pub(super) fn gate(&self, number: u32) -> Result<Arc<Gate>, Refusal> {
-        lock(&self.gates)
-            .get(&number)
-            .cloned()
-            .ok_or(Refusal::UnknownGate { number })
+        lock(&self.gates).get(&number).cloned().ok_or(Refusal::UnknownGate { number })
     }
 
     /// Lets go of a gate that was cleared, and makes sure that it is gone.
@@ -304,10 +289,7 @@ pub(super) fn fence(shared: &Shared, gate: &Gate, mut on_failure: impl FnMut(Gat
                 GateError::Close { source, .. } => source.raw_os_error(),
                 _ => None,
             };
-            shared.say(&Word::Event(Event::GateClosed {
-                number,
-                errno: errno.or(Some(libc::EIO)),
-            }));
+            shared.say(&Word::Event(Event::GateClosed { number, errno: errno.or(Some(libc::EIO)) }));
             on_failure(error);
             // The second means, for file systems that have it. It proves nothing while a journal is being replayed (trace E8).
             let _ = mounts::shut_down_all(number);
@@ -315,20 +297,16 @@ pub(super) fn fence(shared: &Shared, gate: &Gate, mut on_failure: impl FnMut(Gat
         thread::sleep(RETRY_PAUSE);
     }
     gate.closed.store(true, SeqCst);
-    shared.say(&Word::Event(Event::GateClosed {
-        number,
-        errno: None,
-    }));
+    shared.say(&Word::Event(Event::GateClosed { number, errno: None }));
 }
 
 /// After the closing: thaw what was frozen, take the mounts away, clear the device. Holds the gate, so that its number stays its own.
 pub(super) fn clean_up(shared: &Shared, gate: Arc<Gate>) {
     let number = gate.device.number();
-    let complain =
-        |what: &str, error: &dyn std::fmt::Display| tracing::warn!(number, %error, "{what}");
+    let complain = |what: &str, error: &dyn std::fmt::Display| tracing::warn!(number, %error, "{what}");
     let frozen = lock(&gate.frozen).take();
     if let Some(root) = frozen
-        && let Err(error) = stop::thaw(root.as_fd())
+        && let Err(error) = mounts::thaw(root.as_fd())
     {
         complain("a frozen file system could not be thawed", &error);
     }

@@ -62,10 +62,7 @@ pub enum LeftoverError {
 /// # Errors
 /// [`LeftoverError::StillHeld`] after `timeout`.
 pub fn end_old(lock_path: &Path, timeout: Duration) -> Result<Option<u32>, LeftoverError> {
-    let fail = |source| LeftoverError::LockFile {
-        path: lock_path.to_path_buf(),
-        source,
-    };
+    let fail = |source| LeftoverError::LockFile { path: lock_path.to_path_buf(), source };
     let mut file = match File::open(lock_path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -88,10 +85,7 @@ pub fn end_old(lock_path: &Path, timeout: Duration) -> Result<Option<u32>, Lefto
         }
         if begun.elapsed() >= timeout {
             let pid = holder.map(|(pid, _)| pid);
-            return Err(LeftoverError::StillHeld {
-                path: lock_path.to_path_buf(),
-                pid,
-            });
+            return Err(LeftoverError::StillHeld { path: lock_path.to_path_buf(), pid });
         }
         thread::sleep(POLL);
     }
@@ -106,9 +100,7 @@ fn read_holder(file: &mut File) -> io::Result<Option<(u32, u64)>> {
     let Some(line) = text.strip_suffix('\n') else {
         return Ok(None);
     };
-    let parsed = line
-        .split_once(' ')
-        .map(|(pid, started)| (pid.parse(), started.parse()));
+    let parsed = line.split_once(' ').map(|(pid, started)| (pid.parse(), started.parse()));
     Ok(match parsed {
         Some((Ok(pid), Ok(started))) => Some((pid, started)),
         _ => None,
@@ -135,11 +127,7 @@ fn kill_exactly(pid: u32, started: u64) -> io::Result<bool> {
 ///
 /// # Errors
 /// Names the first gate that does not close within `timeout`: then an older grant may not be ended.
-pub fn close_leftovers(
-    control: Uuid,
-    slot: u16,
-    timeout: Duration,
-) -> Result<Vec<MarkedLoop>, LeftoverError> {
+pub fn close_leftovers(control: Uuid, slot: u16, timeout: Duration) -> Result<Vec<MarkedLoop>, LeftoverError> {
     let found = find_marked(control, Some(slot)).map_err(LeftoverError::Search)?;
     let begun = Instant::now();
     let mut waiting = Vec::new();
@@ -150,10 +138,7 @@ pub fn close_leftovers(
             let _ = sender.send(close_one(theirs.number, &theirs.mark));
         });
         if let Err(source) = spawned {
-            let source = GateError::Close {
-                number: gate.number,
-                source,
-            };
+            let source = GateError::Close { number: gate.number, source };
             return Err(LeftoverError::Open { gate, source });
         }
         waiting.push((gate, receiver));

@@ -39,9 +39,7 @@ fn carry_out(
     early: impl FnMut(Refusal),
 ) -> Result<Answer, Refusal> {
     match order {
-        Order::OpenGate(opening) => {
-            open_gate(shared, &opening, &fds.pop().ok_or(Refusal::Misunderstood)?)
-        }
+        Order::OpenGate(opening) => open_gate(shared, &opening, &fds.pop().ok_or(Refusal::Misunderstood)?),
         Order::Retire { number } => retire(shared, number).map(Answer::Cleared),
         Order::Close { number } => match retire(shared, number)? {
             true => Ok(Answer::Done),
@@ -71,11 +69,7 @@ fn carry_out(
 
 /// Looks at the lease, makes the gate, registers it, looks again. Registered first: an end of the lease after the second look finds
 /// it among the gates, and one before the second look is seen by it, so that no gate escapes between the two.
-fn open_gate(
-    shared: &Arc<Shared>,
-    opening: &Opening,
-    backing: &OwnedFd,
-) -> Result<Answer, Refusal> {
+fn open_gate(shared: &Arc<Shared>, opening: &Opening, backing: &OwnedFd) -> Result<Answer, Refusal> {
     shared.require_live()?;
     let gate = Gate::new(LoopGate::open(backing.as_fd(), opening)?);
     shared.register(&gate);
@@ -86,10 +80,7 @@ fn open_gate(
         }
         return Err(refusal);
     }
-    Ok(Answer::Gate {
-        number: gate.device.number(),
-        direct_io: gate.device.direct_io(),
-    })
+    Ok(Answer::Gate { number: gate.device.number(), direct_io: gate.device.direct_io() })
 }
 
 fn retire(shared: &Shared, number: u32) -> Result<bool, Refusal> {
@@ -101,11 +92,7 @@ fn retire(shared: &Shared, number: u32) -> Result<bool, Refusal> {
     Ok(true)
 }
 
-fn close_now(
-    shared: &Arc<Shared>,
-    number: u32,
-    mut early: impl FnMut(Refusal),
-) -> Result<Answer, Refusal> {
+fn close_now(shared: &Arc<Shared>, number: u32, mut early: impl FnMut(Refusal)) -> Result<Answer, Refusal> {
     let gate = shared.gate(number)?;
     if gate.claim_closing() {
         fence(shared, &gate, |error| early(error.into()));

@@ -46,10 +46,7 @@ fn run(socket: OwnedFd) -> io::Result<()> {
         return Ok(());
     };
     let refuse = |refusal| {
-        let word = Word::Reply {
-            id,
-            result: Err(refusal),
-        };
+        let word = Word::Reply { id, result: Err(refusal) };
         fdpass::send(socket.as_fd(), &serde_json::to_vec(&word)?, &[], true)
     };
     // Held until this process has ended with all its threads: a thread that hangs in a closing keeps it, and so tells.
@@ -57,29 +54,15 @@ fn run(socket: OwnedFd) -> io::Result<()> {
         Ok(Some(lock)) => lock,
         Ok(None) => return refuse(Refusal::LockHeld),
         Err(error) => {
-            return refuse(Refusal::LockFile {
-                errno: error.raw_os_error(),
-            });
+            return refuse(Refusal::LockFile { errno: error.raw_os_error() });
         }
     };
     let daemon = PidFd::open(hello.daemon_pid)?;
     let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    let shared = Shared::new(
-        deadline,
-        Duration::from_nanos(hello.lease_nanos),
-        socket,
-        wake,
-    );
+    let shared = Shared::new(deadline, Duration::from_nanos(hello.lease_nanos), socket, wake);
     shared.deadline.tick_guardian(clock::boottime());
     shared.reply(id, Ok(Answer::Welcome(harden())));
-    Watch {
-        shared,
-        daemon,
-        ended: false,
-        leaving: false,
-        swept: false,
-    }
-    .run()
+    Watch { shared, daemon, ended: false, leaving: false, swept: false }.run()
 }
 
 /// Waits for the greeting; `None` when the daemon went away before it.
@@ -93,24 +76,14 @@ fn greeting(socket: &OwnedFd) -> io::Result<Option<(u64, Hello, SharedDeadline)>
     };
     let request: Request = serde_json::from_slice(&packet)?;
     match (request.order, fds.pop()) {
-        (Order::Hello(hello), Some(memory)) => {
-            Ok(Some((request.id, hello, SharedDeadline::from_fd(memory)?)))
-        }
-        _ => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the first packet is no greeting",
-        )),
+        (Order::Hello(hello), Some(memory)) => Ok(Some((request.id, hello, SharedDeadline::from_fd(memory)?))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the first packet is no greeting")),
     }
 }
 
 /// Takes the guardian's lock file and writes process number and start time into it. `None` while another guardian has it.
 fn take_lock(path: &Path) -> io::Result<Option<File>> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
     let begun = Instant::now();
     while let Err(error) = file.try_lock() {
         match error {
@@ -131,9 +104,7 @@ fn take_lock(path: &Path) -> io::Result<Option<File>> {
 pub(super) fn start_time(pid: u32) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The name stands in brackets and may hold anything; the start time is the 20th field after it.
-    let field = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().nth(19));
+    let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
     field
         .and_then(|field| field.parse().ok())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat"))

@@ -55,10 +55,7 @@ pub(super) struct Hello {
 /// What the guardian says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
-    Reply {
-        id: u64,
-        result: Result<Answer, Refusal>,
-    },
+    Reply { id: u64, result: Result<Answer, Refusal> },
     Event(Event),
 }
 
@@ -164,39 +161,23 @@ pub enum Refusal {
         errno: Option<i32>,
     },
     /// The order made no sense: without its descriptor, too many locks, or a second greeting.
-    #[error(
-        "the guardian did not understand the order (daemon and guardian of different versions?)"
-    )]
+    #[error("the guardian did not understand the order (daemon and guardian of different versions?)")]
     Misunderstood,
 }
 
 fn describe(errno: Option<i32>) -> String {
-    errno.map_or_else(
-        || "unknown error".into(),
-        |errno| std::io::Error::from_raw_os_error(errno).to_string(),
-    )
+    errno.map_or_else(|| "unknown error".into(), |errno| std::io::Error::from_raw_os_error(errno).to_string())
 }
 
 impl From<GateError> for Refusal {
     fn from(error: GateError) -> Self {
-        let gate = |step, number, errno| Self::Gate {
-            step,
-            number,
-            errno,
-        };
+        let gate = |step, number, errno| Self::Gate { step, number, errno };
         match error {
             GateError::NoneFree(source) => gate(GateStep::Find, None, source.raw_os_error()),
             GateError::Configure(source) => gate(GateStep::Configure, None, source.raw_os_error()),
-            GateError::BackingReadOnly => {
-                gate(GateStep::ConfigureWritable, None, Some(libc::EROFS))
-            }
-            GateError::Busy { number } => Self::Busy { number },
-            GateError::Close { number, source } => {
-                gate(GateStep::Close, Some(number), source.raw_os_error())
-            }
-            GateError::Node { number, source } => {
-                gate(GateStep::Ask, Some(number), source.raw_os_error())
-            }
+            GateError::BackingReadOnly => gate(GateStep::ConfigureWritable, None, Some(libc::EROFS)),
+            GateError::Close { number, source } => gate(GateStep::Close, Some(number), source.raw_os_error()),
+            GateError::Node { number, source } => gate(GateStep::Ask, Some(number), source.raw_os_error()),
         }
     }
 }

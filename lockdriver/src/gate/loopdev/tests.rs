@@ -25,21 +25,8 @@ fn image(bytes: u64) -> File {
 }
 
 fn opening(control: Uuid, mode: Mode) -> Opening {
-    let mark = Mark {
-        control,
-        volume: Uuid::new_v4(),
-        slot: 3,
-        incarnation: 9,
-        mode,
-        keep_after_lease: false,
-    };
-    Opening {
-        mark,
-        offset: 0,
-        size_limit: 0,
-        block_size: 0,
-        direct_io: true,
-    }
+    let mark = Mark { control, volume: Uuid::new_v4(), slot: 3, incarnation: 9, mode, keep_after_lease: false };
+    Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true }
 }
 
 #[test]
@@ -49,13 +36,7 @@ fn loop_a_gate_is_found_by_its_mark_until_it_is_cleared() {
     let wanted = opening(control, Mode::ReadWrite);
     let gate = LoopGate::open(image(1 << 20).as_fd(), &wanted).unwrap();
     let found = find_marked(control, Some(3)).unwrap();
-    assert_eq!(
-        found,
-        [MarkedLoop {
-            number: gate.number(),
-            mark: wanted.mark.clone()
-        }]
-    );
+    assert_eq!(found, [MarkedLoop { number: gate.number(), mark: wanted.mark.clone() }]);
     assert!(find_marked(control, Some(4)).unwrap().is_empty());
     assert!(find_marked(Uuid::new_v4(), None).unwrap().is_empty());
     assert!(gate.clear_if_unused().unwrap());
@@ -70,28 +51,15 @@ fn loop_a_read_gate_refuses_writes_and_shows_the_part_behind_the_envelope() {
     let control = Uuid::new_v4();
     let _leftovers = Leftovers(control);
     let backing = image(2 << 20);
-    backing
-        .write_all_at(b"behind the envelope", 1 << 20)
-        .unwrap();
-    let wanted = Opening {
-        offset: 1 << 20,
-        ..opening(control, Mode::ReadOnly)
-    };
+    backing.write_all_at(b"behind the envelope", 1 << 20).unwrap();
+    let wanted = Opening { offset: 1 << 20, ..opening(control, Mode::ReadOnly) };
     let gate = LoopGate::open(backing.as_fd(), &wanted).unwrap();
     let mut seen = [0; 19];
-    File::open(gate.path())
-        .unwrap()
-        .read_exact_at(&mut seen, 0)
-        .unwrap();
+    File::open(gate.path()).unwrap().read_exact_at(&mut seen, 0).unwrap();
     assert_eq!(&seen, b"behind the envelope");
     let node = File::options().write(true).open(gate.path());
-    let refused = node
-        .and_then(|node| node.write_all_at(&[1; 512], 0))
-        .unwrap_err();
-    assert!(matches!(
-        refused.raw_os_error(),
-        Some(libc::EPERM | libc::EACCES | libc::EROFS)
-    ));
+    let refused = node.and_then(|node| node.write_all_at(&[1; 512], 0)).unwrap_err();
+    assert!(matches!(refused.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::EROFS)));
 }
 
 #[test]
@@ -103,9 +71,7 @@ fn loop_a_closed_gate_passes_no_write_not_even_to_sector_zero() {
     let node = File::options().write(true).open(gate.path()).unwrap();
     gate.close_under().unwrap();
     for offset in [0, 512, 4096, 1 << 19] {
-        let wrote = node
-            .write_at(&[7; 512], offset)
-            .and_then(|_| node.sync_all());
+        let wrote = node.write_at(&[7; 512], offset).and_then(|_| node.sync_all());
         wrote.unwrap_err();
     }
     let mut after = vec![1; 1 << 20];
@@ -121,19 +87,12 @@ fn loop_a_cleared_gate_that_a_program_still_has_open_takes_no_more_writes() {
     let backing = image(1 << 20);
     let wanted = opening(control, Mode::ReadWrite);
     let gate = LoopGate::open(backing.as_fd(), &wanted).unwrap();
-    let prober = File::options()
-        .read(true)
-        .write(true)
-        .open(gate.path())
-        .unwrap();
+    let prober = File::options().read(true).write(true).open(gate.path()).unwrap();
     assert!(gate.clear_if_unused().unwrap());
     let number = gate.number();
     drop(gate);
     settle(number, &wanted.mark).unwrap();
-    prober
-        .write_at(&[7; 512], 0)
-        .and_then(|_| prober.sync_all())
-        .unwrap_err();
+    prober.write_at(&[7; 512], 0).and_then(|_| prober.sync_all()).unwrap_err();
     drop(prober);
     assert!(find_marked(control, None).unwrap().is_empty());
 }

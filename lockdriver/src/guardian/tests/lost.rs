@@ -32,11 +32,7 @@ fn daemon_child_entry() {
     let deadline = config.deadline.clone();
     let guardian = Guardian::spawn(config).unwrap();
     deadline.extend(boottime(), boottime() + LEASE).unwrap();
-    let image = File::options()
-        .read(true)
-        .write(true)
-        .open(dir.join("volume.img"))
-        .unwrap();
+    let image = File::options().read(true).write(true).open(dir.join("volume.img")).unwrap();
     let opening = rig::opening(control.parse().unwrap(), SLOT, Mode::ReadWrite);
     let gate = guardian.open_gate(image.as_fd(), &opening).unwrap();
     rig::mount(&gate.path(), &dir.join("mnt"), fs, "rw");
@@ -72,20 +68,12 @@ impl Daemon {
         std::fs::create_dir(&mount).unwrap();
         let words = format!("{}|{fs}|{}|{busy}", dir.display(), rig.control);
         let child = Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "guardian::tests::lost::daemon_child_entry",
-                "--test-threads=1",
-            ])
+            .args(["--exact", "guardian::tests::lost::daemon_child_entry", "--test-threads=1"])
             .env(DAEMON_ENV, words)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut daemon = Self {
-            child,
-            guardian: Pid::from_raw(0),
-            mount,
-        };
+        let mut daemon = Self { child, guardian: Pid::from_raw(0), mount };
         wait_until("the daemon writes", || rig.path("ready").exists());
         wait_until("its guardian is named", || {
             let text = std::fs::read_to_string(rig.path("ready")).unwrap();
@@ -98,11 +86,7 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
-            signal,
-        )
-        .unwrap();
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 }
 
@@ -154,12 +138,8 @@ fn loop_a_stopped_daemon_is_stopped_in_order_and_its_gate_closed() {
     daemon.signal(Signal::SIGSTOP);
     let options = || {
         let list = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let line = list
-            .lines()
-            .find(|line| line.split(' ').nth(4) == daemon.mount.to_str())?;
-        line.rsplit(' ')
-            .next()
-            .map(|options| options.starts_with("ro"))
+        let line = list.lines().find(|line| line.split(' ').nth(4) == daemon.mount.to_str())?;
+        line.rsplit(' ').next().map(|options| options.starts_with("ro"))
     };
     assert_eq!(options(), Some(false));
     let mut was_read_only = false;
@@ -168,26 +148,17 @@ fn loop_a_stopped_daemon_is_stopped_in_order_and_its_gate_closed() {
         was_read_only |= seen == Some(true);
         seen.is_none()
     });
-    assert!(
-        was_read_only,
-        "the gate was closed without the orderly stop before it"
-    );
+    assert!(was_read_only, "the gate was closed without the orderly stop before it");
     rig.wait_until_nothing_is_left();
     // Written out in order: every file is there.
     rig.next_writer_finds_it_sound(&image, "ext4");
     let gate = LoopGate::open(image.as_fd(), &rig.opening_of(9, Mode::ReadOnly)).unwrap();
     let mount = rig.mount(&gate.path(), "ext4", "ro,noload");
-    assert_eq!(
-        std::fs::read_to_string(mount.join("file-99")).unwrap(),
-        "99".repeat(900)
-    );
+    assert_eq!(std::fs::read_to_string(mount.join("file-99")).unwrap(), "99".repeat(900));
     nix::mount::umount(&mount).unwrap();
     assert!(gate.clear_if_unused().unwrap());
     drop(gate);
-    assert!(
-        !guardian_is_gone(&rig),
-        "the guardian stays while the daemon exists"
-    );
+    assert!(!guardian_is_gone(&rig), "the guardian stays while the daemon exists");
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
     wait_until("the guardian has gone", || guardian_is_gone(&rig));
@@ -205,34 +176,19 @@ fn loop_a_new_daemon_ends_a_stopped_guardian_and_closes_what_it_left() {
     assert!(rig::is_mounted(&daemon.mount));
     let open = File::create(daemon.mount.join("of-some-application")).unwrap();
     let pid = u32::try_from(daemon.guardian.as_raw()).unwrap();
-    assert_eq!(
-        end_old(&rig.lock_path(), Duration::from_secs(20)).unwrap(),
-        Some(pid)
-    );
-    assert_eq!(
-        end_old(&rig.lock_path(), Duration::from_secs(20)).unwrap(),
-        None
-    );
+    assert_eq!(end_old(&rig.lock_path(), Duration::from_secs(20)).unwrap(), Some(pid));
+    assert_eq!(end_old(&rig.lock_path(), Duration::from_secs(20)).unwrap(), None);
     // Another client's, on the same host: not to be touched.
-    let other = LoopGate::open(
-        rig.image("other.img", "none").as_fd(),
-        &rig.opening_of(2, Mode::ReadWrite),
-    )
-    .unwrap();
+    let other = LoopGate::open(rig.image("other.img", "none").as_fd(), &rig.opening_of(2, Mode::ReadWrite)).unwrap();
     let closed = close_leftovers(rig.control, SLOT, Duration::from_secs(20)).unwrap();
     assert_eq!(closed.len(), 1);
     let before = hash(&image);
-    std::os::unix::fs::FileExt::write_at(&open, &[1; 4096], 0)
-        .and_then(|_| open.sync_all())
-        .unwrap_err();
+    std::os::unix::fs::FileExt::write_at(&open, &[1; 4096], 0).and_then(|_| open.sync_all()).unwrap_err();
     drop(open);
     assert_eq!(hash(&image), before);
     assert!(!rig::is_mounted(&daemon.mount));
     let left = find_marked(rig.control, None).unwrap();
-    assert_eq!(
-        left.iter().map(|gate| gate.mark.slot).collect::<Vec<_>>(),
-        [2]
-    );
+    assert_eq!(left.iter().map(|gate| gate.mark.slot).collect::<Vec<_>>(), [2]);
     other.clear().unwrap();
     drop(other);
     rig.next_writer_finds_it_sound(&image, "ext4");
@@ -242,11 +198,7 @@ fn loop_a_new_daemon_ends_a_stopped_guardian_and_closes_what_it_left() {
 fn an_absent_guardian_needs_no_ending() {
     let rig = Rig::new();
     assert_eq!(end_old(&rig.lock_path(), Duration::ZERO).unwrap(), None);
-    assert!(
-        close_leftovers(Uuid::new_v4(), SLOT, Duration::ZERO)
-            .unwrap()
-            .is_empty()
-    );
+    assert!(close_leftovers(Uuid::new_v4(), SLOT, Duration::ZERO).unwrap().is_empty());
 }
 
 #[test]
@@ -256,9 +208,7 @@ fn a_stopped_guardian_is_seen_not_to_tick() {
     assert!(guardian.is_ticking(boottime(), LEASE));
     let pid = Pid::from_raw(i32::try_from(guardian.welcome().pid).unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();
-    wait_until("its silence is noticed", || {
-        !guardian.is_ticking(boottime(), LEASE)
-    });
+    wait_until("its silence is noticed", || !guardian.is_ticking(boottime(), LEASE));
     kill(pid, Signal::SIGCONT).unwrap();
     wait_until("it ticks again", || guardian.is_ticking(boottime(), LEASE));
     kill(pid, Signal::SIGTERM).unwrap();

@@ -35,10 +35,7 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            control: Uuid::new_v4(),
-        }
+        Self { dir: tempfile::tempdir().unwrap(), control: Uuid::new_v4() }
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -168,12 +165,7 @@ impl Drop for Frozen {
 }
 
 pub(super) fn spawn_config(lock_path: PathBuf, lease: Duration) -> SpawnConfig {
-    let arguments = [
-        "--exact",
-        "guardian::tests::rig::guardian_child_entry",
-        "--nocapture",
-        "--test-threads=1",
-    ];
+    let arguments = ["--exact", "guardian::tests::rig::guardian_child_entry", "--nocapture", "--test-threads=1"];
     SpawnConfig {
         program: std::env::current_exe().unwrap(),
         args: arguments.map(Into::into).into(),
@@ -187,21 +179,8 @@ pub(super) fn spawn_config(lock_path: PathBuf, lease: Duration) -> SpawnConfig {
 
 pub(super) fn opening(control: Uuid, slot: u16, mode: Mode) -> Opening {
     let volume = Uuid::new_v4();
-    let mark = Mark {
-        control,
-        volume,
-        slot,
-        incarnation: 5,
-        mode,
-        keep_after_lease: false,
-    };
-    Opening {
-        mark,
-        offset: 0,
-        size_limit: 0,
-        block_size: 0,
-        direct_io: true,
-    }
+    let mark = Mark { control, volume, slot, incarnation: 5, mode, keep_after_lease: false };
+    Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true }
 }
 
 pub(super) fn format(fs: &str) -> Option<&'static [&'static str]> {
@@ -214,33 +193,18 @@ pub(super) fn format(fs: &str) -> Option<&'static [&'static str]> {
 }
 
 pub(super) fn blank(path: &Path, bytes: u64) -> File {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .unwrap();
+    let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
     file.set_len(bytes).unwrap();
     file
 }
 
 pub(super) fn mount(node: &Path, point: &Path, fs: &str, options: &str) {
-    let arguments = [
-        "-t".as_ref(),
-        fs.as_ref(),
-        "-o".as_ref(),
-        options.as_ref(),
-        node.as_os_str(),
-        point.as_os_str(),
-    ];
+    let arguments = ["-t".as_ref(), fs.as_ref(), "-o".as_ref(), options.as_ref(), node.as_os_str(), point.as_os_str()];
     command("mount", &arguments);
 }
 
 pub(super) fn command(program: &str, arguments: &[&OsStr]) {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {said}");
 }
@@ -255,17 +219,13 @@ pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 
 pub(super) fn is_mounted(point: &Path) -> bool {
     let list = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    list.lines()
-        .any(|line| line.split(' ').nth(4) == point.to_str())
+    list.lines().any(|line| line.split(' ').nth(4) == point.to_str())
 }
 
 /// Requests in the queue of a loop device.
 pub(super) fn in_flight(number: u32) -> u32 {
     let counts = std::fs::read_to_string(format!("/sys/block/loop{number}/inflight")).unwrap();
-    counts
-        .split_whitespace()
-        .map(|count| count.parse::<u32>().unwrap())
-        .sum()
+    counts.split_whitespace().map(|count| count.parse::<u32>().unwrap()).sum()
 }
 
 /// A hash of every byte of the image, read through the file that the loop device writes to.
