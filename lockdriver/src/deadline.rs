@@ -70,9 +70,7 @@ impl SharedDeadline {
         let page = SharedPage::create(c"volctl-lease")?;
         page.word(WORD_LEASE).store(NOT_BEGUN, SeqCst);
         page.word(WORD_MAGIC).store(MAGIC, SeqCst);
-        Ok(Self {
-            page: Arc::new(page),
-        })
+        Ok(Self { page: Arc::new(page) })
     }
 
     /// The lease behind a descriptor that another process passed on.
@@ -82,14 +80,9 @@ impl SharedDeadline {
     pub fn from_fd(memory: OwnedFd) -> io::Result<Self> {
         let page = SharedPage::map(memory)?;
         if page.word(WORD_MAGIC).load(SeqCst) != MAGIC {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "shared memory holds no lease",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory holds no lease"));
         }
-        Ok(Self {
-            page: Arc::new(page),
-        })
+        Ok(Self { page: Arc::new(page) })
     }
 
     /// Begins the lease, or extends it, to `until`. `now` is read from the clock just before. Never shortens.
@@ -129,9 +122,7 @@ impl SharedDeadline {
                 OVER => return LeaseView::Over,
                 NOT_BEGUN => return LeaseView::NotBegun,
                 until if until > nanos(now) => {
-                    return LeaseView::Live {
-                        until: Duration::from_nanos(until),
-                    };
+                    return LeaseView::Live { until: Duration::from_nanos(until) };
                 }
                 passed => match self.lease().compare_exchange(passed, OVER, SeqCst, SeqCst) {
                     Ok(_) => return LeaseView::Over,

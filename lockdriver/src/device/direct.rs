@@ -40,9 +40,7 @@ impl DirectDevice {
     /// An [`OpenError`] that says which of the known reasons it was.
     pub fn open(path: &Path, access: Access) -> Result<Self, OpenError> {
         let here = || path.to_path_buf();
-        let kind = std::fs::metadata(path)
-            .map_err(|error| classify(path, error))?
-            .file_type();
+        let kind = std::fs::metadata(path).map_err(|error| classify(path, error))?.file_type();
         if !kind.is_file() && !kind.is_block_device() {
             return Err(OpenError::NotABlockDeviceOrFile { path: here() });
         }
@@ -62,31 +60,23 @@ impl DirectDevice {
         let here = || path.to_path_buf();
         // The path may have changed hands between the look and the opening: what counts is what was opened.
         let metadata = file.metadata().map_err(|error| classify(path, error))?;
-        let (len_bytes, sector_bytes, physical_block_bytes) =
-            if metadata.file_type().is_block_device() {
-                let sizes =
-                    blockdev::block_sizes(file.as_fd()).map_err(|error| classify(path, error))?;
-                if sizes.read_only && access == Access::ReadWrite {
-                    return Err(OpenError::ReadOnly { path: here() });
-                }
-                (sizes.length, sizes.logical, sizes.physical)
-            } else if metadata.is_file() {
-                let sector = match blockdev::direct_io_unit(file.as_fd()) {
-                    Some(0) => return Err(OpenError::NoDirectIo { path: here() }),
-                    Some(unit) => unit.max(512),
-                    None => 512,
-                };
-                (metadata.len(), sector, IMAGE_PHYSICAL_BLOCK.max(sector))
-            } else {
-                return Err(OpenError::NotABlockDeviceOrFile { path: here() });
+        let (len_bytes, sector_bytes, physical_block_bytes) = if metadata.file_type().is_block_device() {
+            let sizes = blockdev::block_sizes(file.as_fd()).map_err(|error| classify(path, error))?;
+            if sizes.read_only && access == Access::ReadWrite {
+                return Err(OpenError::ReadOnly { path: here() });
+            }
+            (sizes.length, sizes.logical, sizes.physical)
+        } else if metadata.is_file() {
+            let sector = match blockdev::direct_io_unit(file.as_fd()) {
+                Some(0) => return Err(OpenError::NoDirectIo { path: here() }),
+                Some(unit) => unit.max(512),
+                None => 512,
             };
-        Ok(Self {
-            file,
-            path: here(),
-            len_bytes,
-            sector_bytes,
-            physical_block_bytes,
-        })
+            (metadata.len(), sector, IMAGE_PHYSICAL_BLOCK.max(sector))
+        } else {
+            return Err(OpenError::NotABlockDeviceOrFile { path: here() });
+        };
+        Ok(Self { file, path: here(), len_bytes, sector_bytes, physical_block_bytes })
     }
 
     /// Takes flock(LOCK_EX) on the node without waiting, which keeps udev and automounters away while tables are written.
@@ -96,13 +86,8 @@ impl DirectDevice {
     /// `HeldBySomeone` when another process has it, `Io` otherwise.
     pub fn lock_exclusive(&self) -> Result<(), OpenError> {
         self.file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => OpenError::HeldBySomeone {
-                path: self.path.clone(),
-            },
-            TryLockError::Error(source) => OpenError::Io {
-                path: self.path.clone(),
-                source,
-            },
+            TryLockError::WouldBlock => OpenError::HeldBySomeone { path: self.path.clone() },
+            TryLockError::Error(source) => OpenError::Io { path: self.path.clone(), source },
         })
     }
 
@@ -138,10 +123,7 @@ impl BlockDevice for DirectDevice {
         if read == buf.len() {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "the device returned fewer bytes than asked for",
-        ))
+        Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the device returned fewer bytes than asked for"))
     }
 
     fn write_at(&self, offset: u64, data: &[u8], durability: Durability) -> io::Result<()> {
@@ -153,10 +135,7 @@ impl BlockDevice for DirectDevice {
         if written == data.len() {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::WriteZero,
-            "the device took fewer bytes than were written",
-        ))
+        Err(io::Error::new(io::ErrorKind::WriteZero, "the device took fewer bytes than were written"))
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -223,10 +202,7 @@ mod tests {
         let (dir, path) = image(4096);
         let missing = DirectDevice::open(&dir.path().join("nowhere"), Access::Read);
         assert!(matches!(missing, Err(OpenError::Missing { .. })));
-        assert!(matches!(
-            DirectDevice::open(dir.path(), Access::Read),
-            Err(OpenError::NotABlockDeviceOrFile { .. })
-        ));
+        assert!(matches!(DirectDevice::open(dir.path(), Access::Read), Err(OpenError::NotABlockDeviceOrFile { .. })));
         assert!(matches!(
             DirectDevice::open(Path::new("/dev/null"), Access::Read),
             Err(OpenError::NotABlockDeviceOrFile { .. })
@@ -234,10 +210,7 @@ mod tests {
         let first = DirectDevice::open(&path, Access::Read).unwrap();
         let second = DirectDevice::open(&path, Access::Read).unwrap();
         first.lock_exclusive().unwrap();
-        assert!(matches!(
-            second.lock_exclusive(),
-            Err(OpenError::HeldBySomeone { .. })
-        ));
+        assert!(matches!(second.lock_exclusive(), Err(OpenError::HeldBySomeone { .. })));
     }
 
     #[test]
@@ -247,9 +220,7 @@ mod tests {
         let mut buffer = AlignedBuf::zeroed(4096);
         let read = device.read_at(8192, &mut buffer).unwrap_err();
         assert_eq!(read.kind(), io::ErrorKind::UnexpectedEof);
-        let write = device
-            .write_at(8192, &buffer, Durability::Plain)
-            .unwrap_err();
+        let write = device.write_at(8192, &buffer, Durability::Plain).unwrap_err();
         assert_eq!(write.kind(), io::ErrorKind::UnexpectedEof);
         assert_eq!(std::fs::metadata(&path).unwrap().len(), 8192);
     }
@@ -258,16 +229,8 @@ mod tests {
     fn an_image_that_shrank_under_us_gives_an_error_not_zeros() {
         let (_dir, path) = image(8192);
         let device = DirectDevice::open(&path, Access::ReadWrite).unwrap();
-        OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .unwrap()
-            .set_len(4096)
-            .unwrap();
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(4096).unwrap();
         let mut buffer = AlignedBuf::zeroed(8192);
-        assert_eq!(
-            device.read_at(0, &mut buffer).unwrap_err().kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+        assert_eq!(device.read_at(0, &mut buffer).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

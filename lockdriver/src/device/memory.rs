@@ -30,19 +30,10 @@ impl MemoryDevice {
     /// As [`new`](Self::new).
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>, sector_bytes: u32) -> Self {
-        assert!(
-            matches!(sector_bytes, 512 | 4096),
-            "sectors have 512 or 4096 bytes"
-        );
-        let whole = bytes
-            .len()
-            .is_multiple_of(usize::try_from(sector_bytes).expect("at most 4096"));
+        assert!(matches!(sector_bytes, 512 | 4096), "sectors have 512 or 4096 bytes");
+        let whole = bytes.len().is_multiple_of(usize::try_from(sector_bytes).expect("at most 4096"));
         assert!(whole, "a disk is a whole number of sectors");
-        Self {
-            bytes: Arc::new(Mutex::new(bytes)),
-            sector_bytes,
-            physical_block_bytes: sector_bytes,
-        }
+        Self { bytes: Arc::new(Mutex::new(bytes)), sector_bytes, physical_block_bytes: sector_bytes }
     }
 
     /// The same disk, said to write physical blocks of `physical_block_bytes` (512e media: 4096 over sectors of 512).
@@ -84,16 +75,14 @@ impl BlockDevice for MemoryDevice {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         check_request(self.sector_bytes, self.len_bytes(), offset, buf)?;
-        let start =
-            usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let start = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         buf.copy_from_slice(&self.lock()[start..start + buf.len()]);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8], _durability: Durability) -> io::Result<()> {
         check_request(self.sector_bytes, self.len_bytes(), offset, data)?;
-        let start =
-            usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        let start = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         self.lock()[start..start + data.len()].copy_from_slice(data);
         Ok(())
     }
@@ -112,9 +101,7 @@ mod tests {
     fn a_clone_sees_what_the_other_wrote() {
         let first = MemoryDevice::new(8192, 512);
         let second = first.clone();
-        first
-            .write_at(512, &AlignedBuf::copy_of(&[5; 512]), Durability::Fua)
-            .unwrap();
+        first.write_at(512, &AlignedBuf::copy_of(&[5; 512]), Durability::Fua).unwrap();
         let mut back = AlignedBuf::zeroed(512);
         second.read_at(512, &mut back).unwrap();
         assert_eq!(&back[..], &[5; 512]);
@@ -125,25 +112,10 @@ mod tests {
         let device = MemoryDevice::new(16384, 4096);
         let mut buffer = AlignedBuf::zeroed(8192);
         let kind = |result: io::Result<()>| result.unwrap_err().kind();
-        assert_eq!(
-            kind(device.read_at(512, &mut buffer[..4096])),
-            io::ErrorKind::InvalidInput
-        );
-        assert_eq!(
-            kind(device.read_at(0, &mut buffer[..512])),
-            io::ErrorKind::InvalidInput
-        );
-        assert_eq!(
-            kind(device.read_at(0, &mut buffer[1..4097])),
-            io::ErrorKind::InvalidInput
-        );
-        assert_eq!(
-            kind(device.read_at(12288, &mut buffer)),
-            io::ErrorKind::UnexpectedEof
-        );
-        assert_eq!(
-            kind(device.write_at(u64::MAX - 4095, &buffer, Durability::Plain)),
-            io::ErrorKind::UnexpectedEof
-        );
+        assert_eq!(kind(device.read_at(512, &mut buffer[..4096])), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(device.read_at(0, &mut buffer[..512])), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(device.read_at(0, &mut buffer[1..4097])), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(device.read_at(12288, &mut buffer)), io::ErrorKind::UnexpectedEof);
+        assert_eq!(kind(device.write_at(u64::MAX - 4095, &buffer, Durability::Plain)), io::ErrorKind::UnexpectedEof);
     }
 }

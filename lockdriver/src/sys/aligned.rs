@@ -21,16 +21,13 @@ impl AlignedBuf {
     /// When `len` is so large that no allocation of it can exist (above `isize::MAX`), and aborts when memory is out.
     #[must_use]
     pub fn zeroed(len: usize) -> Self {
-        let layout = Layout::from_size_align(len.max(1), BUFFER_ALIGN)
-            .expect("buffer sizes come from checked geometry");
+        let layout =
+            Layout::from_size_align(len.max(1), BUFFER_ALIGN).expect("buffer sizes come from checked geometry");
         // SAFETY: the layout has a size of at least one byte.
         let raw = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(raw) else {
-            handle_alloc_error(layout)
-        };
+        let Some(start) = NonNull::new(raw) else { handle_alloc_error(layout) };
         // The layout keeps the allocation's size; a buffer of no bytes still owns one, which `len` hides.
-        let layout =
-            Layout::from_size_align(len, BUFFER_ALIGN).expect("the larger layout was valid");
+        let layout = Layout::from_size_align(len, BUFFER_ALIGN).expect("the larger layout was valid");
         Self { start, layout }
     }
 
@@ -45,8 +42,8 @@ impl AlignedBuf {
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
-        let layout = Layout::from_size_align(self.layout.size().max(1), BUFFER_ALIGN)
-            .expect("it was valid when allocated");
+        let layout =
+            Layout::from_size_align(self.layout.size().max(1), BUFFER_ALIGN).expect("it was valid when allocated");
         // SAFETY: `start` came from `alloc_zeroed` with exactly this layout and is freed once.
         unsafe { dealloc(self.start.as_ptr(), layout) }
     }

@@ -57,26 +57,11 @@ pub fn block_sizes(node: BorrowedFd<'_>) -> io::Result<BlockSizes> {
         blk_length(raw, &raw mut length)?;
         blk_read_only(raw, &raw mut read_only)?;
     }
-    let logical = u32::try_from(logical)
-        .ok()
-        .filter(|size| size.is_power_of_two() && *size >= 512);
-    let logical = logical.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "logical sector size is not a power of two",
-        )
-    })?;
-    let physical = if physical.is_power_of_two() {
-        physical.max(logical)
-    } else {
-        logical
-    };
-    Ok(BlockSizes {
-        logical,
-        physical,
-        length,
-        read_only: read_only != 0,
-    })
+    let logical = u32::try_from(logical).ok().filter(|size| size.is_power_of_two() && *size >= 512);
+    let logical = logical
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "logical sector size is not a power of two"))?;
+    let physical = if physical.is_power_of_two() { physical.max(logical) } else { logical };
+    Ok(BlockSizes { logical, physical, length, read_only: read_only != 0 })
 }
 
 /// Smallest unit of offset and length for direct I/O on a regular file, in bytes: `None` where the kernel does not say,
@@ -87,16 +72,9 @@ pub fn direct_io_unit(file: BorrowedFd<'_>) -> Option<u32> {
     let mut answer: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a NUL-terminated empty string (AT_EMPTY_PATH), the answer points to one writable structure.
     let result = unsafe {
-        libc::statx(
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            libc::STATX_DIOALIGN,
-            &raw mut answer,
-        )
+        libc::statx(file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &raw mut answer)
     };
-    (result == 0 && answer.stx_mask & libc::STATX_DIOALIGN != 0)
-        .then_some(answer.stx_dio_offset_align)
+    (result == 0 && answer.stx_mask & libc::STATX_DIOALIGN != 0).then_some(answer.stx_dio_offset_align)
 }
 
 /// Writes `data` at `offset` in one call that returns only when the bytes are stable (RWF_DSYNC: FUA where the device has it).
@@ -105,21 +83,9 @@ pub fn direct_io_unit(file: BorrowedFd<'_>) -> Option<u32> {
 /// # Errors
 /// The system call's error; `InvalidInput` for an offset beyond what files can have.
 pub fn write_stable(file: &File, data: &[u8], offset: u64) -> io::Result<usize> {
-    let offset =
-        libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    let vector = libc::iovec {
-        iov_base: data.as_ptr().cast_mut().cast(),
-        iov_len: data.len(),
-    };
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let vector = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
     // SAFETY: the vector names `data`, which outlives the call and is only read.
-    let written = unsafe {
-        libc::pwritev2(
-            file.as_raw_fd(),
-            &raw const vector,
-            1,
-            offset,
-            libc::RWF_DSYNC,
-        )
-    };
+    let written = unsafe { libc::pwritev2(file.as_raw_fd(), &raw const vector, 1, offset, libc::RWF_DSYNC) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }

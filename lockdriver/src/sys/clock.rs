@@ -10,8 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 /// Never on Linux 2.6.39 or later: the clock is always there.
 #[must_use]
 pub fn boottime() -> Duration {
-    let time =
-        clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has CLOCK_BOOTTIME");
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("every supported kernel has CLOCK_BOOTTIME");
     Duration::from(time)
 }
 

@@ -42,10 +42,7 @@ struct RawConfig {
 const _: () = assert!(size_of::<RawInfo>() == 232 && size_of::<RawConfig>() == 304);
 
 mod raw {
-    #![allow(
-        missing_docs,
-        reason = "named after the kernel's own, and private to this file"
-    )]
+    #![allow(missing_docs, reason = "named after the kernel's own, and private to this file")]
     use super::{RawConfig, RawInfo};
 
     nix::ioctl_none_bad!(loop_clr_fd, 0x4C01);
@@ -76,10 +73,7 @@ impl RawInfo {
     fn from_setup(setup: &LoopSetup) -> io::Result<Self> {
         let mut file_name = [0; 64];
         if setup.name.len() > NAME_BYTES || setup.name.contains(&0) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "name of a loop device",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "name of a loop device"));
         }
         file_name[..setup.name.len()].copy_from_slice(&setup.name);
         let flag = |on: bool, bit: u32| if on { bit } else { 0 };
@@ -103,12 +97,7 @@ impl RawInfo {
     }
 
     fn to_setup(self) -> LoopSetup {
-        let name = self
-            .file_name
-            .iter()
-            .copied()
-            .take_while(|byte| *byte != 0)
-            .collect();
+        let name = self.file_name.iter().copied().take_while(|byte| *byte != 0).collect();
         LoopSetup {
             offset: self.offset,
             size_limit: self.size_limit,
@@ -125,10 +114,7 @@ impl RawInfo {
 /// # Errors
 /// When /dev/loop-control is missing or the kernel has none left.
 pub fn free_number() -> io::Result<u32> {
-    let control = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/loop-control")?;
+    let control = File::options().read(true).write(true).open("/dev/loop-control")?;
     // SAFETY: takes no argument; the descriptor is open.
     let number = unsafe { raw::loop_ctl_get_free(control.as_raw_fd())? };
     u32::try_from(number).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
@@ -139,20 +125,10 @@ pub fn free_number() -> io::Result<u32> {
 ///
 /// # Errors
 /// EBUSY when somebody else took the number meanwhile, else what the kernel said.
-pub fn configure(
-    node: BorrowedFd<'_>,
-    backing: BorrowedFd<'_>,
-    block_size: u32,
-    setup: &LoopSetup,
-) -> io::Result<()> {
+pub fn configure(node: BorrowedFd<'_>, backing: BorrowedFd<'_>, block_size: u32, setup: &LoopSetup) -> io::Result<()> {
     let backing = u32::try_from(backing.as_raw_fd()).expect("open descriptors are not negative");
     let info = RawInfo::from_setup(setup)?;
-    let config = RawConfig {
-        backing,
-        block_size,
-        info,
-        reserved: [0; 8],
-    };
+    let config = RawConfig { backing, block_size, info, reserved: [0; 8] };
     // SAFETY: the pointer names one complete `struct loop_config`, which the kernel only reads.
     unsafe { raw::loop_configure(node.as_raw_fd(), &raw const config)? };
     Ok(())

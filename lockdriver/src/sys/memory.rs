@@ -29,10 +29,7 @@ impl SharedPage {
     /// When memory or descriptors are out.
     pub fn create(name: &CStr) -> io::Result<Self> {
         let memory = memfd_create(name, MFdFlags::MFD_CLOEXEC)?;
-        nix::unistd::ftruncate(
-            &memory,
-            libc::off_t::try_from(PAGE_BYTES).expect("4096 fits"),
-        )?;
+        nix::unistd::ftruncate(&memory, libc::off_t::try_from(PAGE_BYTES).expect("4096 fits"))?;
         Self::map(memory)
     }
 
@@ -43,27 +40,14 @@ impl SharedPage {
     pub fn map(memory: OwnedFd) -> io::Result<Self> {
         let length = nix::sys::stat::fstat(&memory)?.st_size;
         if usize::try_from(length).unwrap_or(0) < PAGE_BYTES {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "shared memory is shorter than a page",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "shared memory is shorter than a page"));
         }
         let bytes = NonZeroUsize::new(PAGE_BYTES).expect("4096 is not zero");
         // SAFETY: a fresh mapping at an address of the kernel's choice touches no other memory.
         let start = unsafe {
-            mmap(
-                None,
-                bytes,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_SHARED,
-                &memory,
-                0,
-            )?
+            mmap(None, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &memory, 0)?
         };
-        Ok(Self {
-            start: start.cast(),
-            memory,
-        })
+        Ok(Self { start: start.cast(), memory })
     }
 
     /// The word with number `index`.
@@ -101,9 +85,7 @@ unsafe impl Sync for SharedPage {}
 /// # Errors
 /// When the process may not, or RLIMIT_MEMLOCK is too small.
 pub fn lock_all_memory() -> io::Result<()> {
-    Ok(mlockall(
-        MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE,
-    )?)
+    Ok(mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?)
 }
 
 #[cfg(test)]
@@ -123,9 +105,6 @@ mod tests {
     #[test]
     fn a_short_memory_is_refused_before_it_can_fault() {
         let memory = memfd_create(c"short", MFdFlags::MFD_CLOEXEC).unwrap();
-        assert_eq!(
-            SharedPage::map(memory).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(SharedPage::map(memory).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

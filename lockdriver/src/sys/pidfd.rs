@@ -68,10 +68,7 @@ mod tests {
 
     #[test]
     fn a_killed_child_is_seen_to_end() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let handle = PidFd::open(child.id()).unwrap();
         assert!(!handle.wait(Duration::ZERO).unwrap());
         handle.kill().unwrap();

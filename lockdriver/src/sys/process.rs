@@ -60,9 +60,5 @@ pub fn become_real_time() -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: 1 };
     // SAFETY: the pointer names one complete structure that the kernel only reads; 0 is the calling thread.
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameter) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
