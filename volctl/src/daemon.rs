@@ -1,8 +1,14 @@
 //! The daemon: what runs beside and around the engine.
 
+pub mod calls;
 pub mod config;
+pub mod driver;
 pub mod event_log;
 pub mod hooks;
+pub mod jobs;
+pub mod login;
 pub mod notify;
 pub mod reply;
+pub mod run;
+pub mod services;
 pub mod socket;

@@ -93,6 +93,7 @@ pub struct Engine {
     pub(crate) volumes: BTreeMap<Uuid, Volume>,
     pub(crate) out: Vec<Effect>,
     pub(crate) page_dirty: bool,
+    pub(crate) page_version: u64,
     pub(crate) waiters: Vec<command::Waiter>,
     pub(crate) mailbox: mailbox::Mailbox,
     pub(crate) reaper: reap::Reaper,
@@ -129,6 +130,7 @@ impl Engine {
             volumes: BTreeMap::new(),
             out: vec![Effect::Page],
             page_dirty: false,
+            page_version: 0,
             waiters: Vec::new(),
             mailbox: mailbox::Mailbox::default(),
             reaper: reap::Reaper::default(),
@@ -145,6 +147,12 @@ impl Engine {
     /// publish raises it while the file system is frozen.
     pub fn page(&self) -> &ClientPage {
         &self.page
+    }
+
+    /// How often the page was given out to be written: what [`World::page_on_disk`] counts. (The sequence in the page
+    /// itself belongs to the driver, which also writes it in the middle of a publish.)
+    pub fn page_version(&self) -> u64 {
+        self.page_version
     }
 
     /// One poll's world. Returns what to do, in order.
@@ -204,20 +212,23 @@ impl Engine {
         if hurried { FAST.min(self.setup.periods.poll) } else { self.setup.periods.poll }
     }
 
+    /// The volumes that the user took away.
+    pub fn unmounted(&self) -> Vec<Uuid> {
+        self.volumes.values().filter(|v| v.user_unmounted).map(|v| v.uuid).collect()
+    }
+
     pub(crate) fn me(&self) -> SlotIndex {
         self.setup.slot
     }
 
     fn drain(&mut self) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.out);
-        if std::mem::take(&mut self.page_dirty) && !effects.contains(&Effect::Page) {
-            effects.insert(0, Effect::Page);
-        }
-        if let Some(at) = effects.iter().position(|e| *e == Effect::Page) {
+        let write = std::mem::take(&mut self.page_dirty) || effects.contains(&Effect::Page);
+        if write {
             // What the page says must stand on the disk before anything that relies on it.
-            let page = effects.remove(at);
-            effects.insert(0, page);
-            self.page.sequence += 1;
+            effects.retain(|e| *e != Effect::Page);
+            effects.insert(0, Effect::Page);
+            self.page_version += 1;
         }
         effects
     }

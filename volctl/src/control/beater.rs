@@ -143,10 +143,10 @@ impl Beater {
 }
 
 impl Drop for Beater {
+    /// Waits for a write under way, however long that takes: a next login must not overtake it.
     fn drop(&mut self) {
         let (done, _) = bounded(1);
-        // A full queue means that the thread hangs in the device; it is left behind, without a lease.
-        if self.orders.try_send((Order::Stop, done)).is_ok() {
+        if self.orders.send((Order::Stop, done)).is_ok() {
             if let Some(thread) = self.thread.take() {
                 let _ = thread.join();
             }

@@ -38,7 +38,7 @@ pub struct Claim<'a> {
 ///
 /// # Errors
 /// Another daemon, damage, a device that fails or is too slow, or being told to stop.
-pub fn claim(parts: &mut Parts, volume: &ControlVolume, mut claim: Claim<'_>) -> Result<Claimed, Failure> {
+pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Result<Claimed, Failure> {
     let timings = volume.superblock.timings;
     let mut machine = Logon::new(LogonRequest {
         slot: claim.slot,

@@ -1,5 +1,6 @@
 //! One login: a claimed slot, its lease, its beating thread, and what its polls show.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub struct Session {
     pub(super) semaphore: Mutex<Box<dyn Semaphore>>,
     pub(super) ofd: Mutex<Option<std::fs::File>>,
     page: Mutex<ClientPage>,
+    page_version: AtomicU64,
     ended: Mutex<Option<LeaseEnd>>,
 }
 
@@ -107,6 +109,7 @@ impl Session {
             semaphore: Mutex::new(semaphore),
             ofd: Mutex::new(None),
             page: Mutex::new(page),
+            page_version: AtomicU64::new(0),
             ended: Mutex::new(None),
         })
     }
@@ -159,7 +162,7 @@ impl Session {
     }
 
     fn read(&self, view: &mut View) -> Result<(), Failure> {
-        view.page_on_disk = lock(&self.page).sequence;
+        view.page_on_disk = self.page_version.load(Ordering::SeqCst);
         view.read_slots();
         let loaded = view.load_tables();
         self.confirm(view);
@@ -206,11 +209,11 @@ impl Session {
     /// Writes the own page: both copies, then the slot with its sequence, each stable before the next (section 4).
     ///
     /// A publish raises the generation in the page from its own thread while the file system is frozen; so of two
-    /// `published` numbers the newer stays.
+    /// `published` numbers the newer stays. `version` is the engine's own count of its pages.
     ///
     /// # Errors
     /// When the lease is over or the device fails; the page is then not on disk for certain.
-    pub fn write_page(&self, mut page: ClientPage) -> Result<(), Failure> {
+    pub fn write_page(&self, mut page: ClientPage, version: u64) -> Result<(), Failure> {
         let mut own = lock(&self.page);
         for (new, old) in page.volumes.iter_mut().zip(&own.volumes) {
             if new.volume == old.volume && new.epoch == old.epoch && old.published > new.published {
@@ -219,7 +222,9 @@ impl Session {
             }
         }
         page.sequence = own.sequence + 1;
-        self.put_page(&mut own, page)
+        self.put_page(&mut own, page)?;
+        self.page_version.store(version, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Raises the published generation of one volume in the page on disk.
@@ -249,6 +254,11 @@ impl Session {
         self.stable(self.beater.slot(true, move |s| s.page_sequence = sequence))?;
         *own = page;
         Ok(())
+    }
+
+    /// Who holds the semaphore, or is next to, as the last poll showed it.
+    pub fn semaphore_holder(&self) -> Option<(ondisk::SlotIndex, ondisk::Ticket)> {
+        semaphore::holder(lock(&self.view).decoder.poll())
     }
 
     /// The sequence of the own page as it is on disk.
@@ -290,4 +300,19 @@ pub fn lease_over(why: LeaseEnd) -> Failure {
         why.to_string(),
         "the daemon logs on anew by itself; `volctl status` shows when it is back",
     )
+}
+
+impl Session {
+    /// Has the guardian keep a duplicate of the `ofd` semaphore's descriptor, and unlock through it when this process is
+    /// stopped or gone: a stopped holder would keep the lock for ever (section 5).
+    ///
+    /// # Errors
+    /// As the guardian says.
+    pub fn share_ofd(&self, guardian: &lockdriver::guardian::Guardian) -> std::io::Result<()> {
+        use std::os::fd::AsFd;
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(&self.volume.path)?;
+        guardian.hold_lock(file.as_fd()).map_err(std::io::Error::other)?;
+        *lock(&self.ofd) = Some(file);
+        Ok(())
+    }
 }

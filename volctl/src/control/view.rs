@@ -36,7 +36,7 @@ pub struct View {
     pages: Vec<CachedPage>,
     peers: Vec<Peer>,
     torn_since: Option<Duration>,
-    /// The page sequence of the own page that was on disk before the last poll began.
+    /// Which of the engine's pages was on disk before the last poll began.
     pub page_on_disk: u64,
     begun: Duration,
     ended: Duration,

@@ -89,8 +89,11 @@ pub enum Job {
         /// The file system is to be checked, unchanged, before it is handed over.
         check: bool,
     },
-    /// Look at free space and open files.
-    Probe,
+    /// Look at free space and, with `files`, at open files (every process has to be looked at for that).
+    Probe {
+        /// Look for open files, too.
+        files: bool,
+    },
 }
 
 /// How a job ended.
@@ -185,10 +188,8 @@ pub struct Probe {
     pub free: u64,
     /// Bytes in all.
     pub capacity: u64,
-    /// Files are open for writing.
-    pub open_for_writing: bool,
-    /// Any file is open.
-    pub busy: bool,
+    /// Files are open for writing; None: not looked for.
+    pub open_for_writing: Option<bool>,
     /// Written since the probe before.
     pub written: bool,
     /// How long this host may hold back a write, milliseconds; all ones: no bound.

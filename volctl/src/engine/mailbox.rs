@@ -383,7 +383,8 @@ impl Engine {
             AutoResponse::Off => false,
             AutoResponse::Always => true,
             AutoResponse::Idle => {
-                volume.idle_since.is_some_and(|since| world.now >= since + self.setup.periods.idle)
+                let closed = volume.probe.is_some_and(|p| p.open_for_writing == Some(false));
+                closed && volume.idle_since.is_some_and(|since| world.now >= since + self.setup.periods.idle)
             }
         };
         if !willing {

@@ -121,7 +121,7 @@ impl Engine {
             volume.reason = Some("eight older generations still have open files here; it stays stale".into());
             return;
         }
-        volume.announced = Some((generation, self.page.sequence + 1));
+        volume.announced = Some((generation, self.page_version + 1));
         self.page_dirty = true;
     }
 
@@ -206,7 +206,7 @@ impl Engine {
             self.start_job(volume, Job::Retire);
         } else if volume.mounted.is_some() && world.now >= volume.probed_at + PROBE_PERIOD {
             volume.probed_at = world.now;
-            self.start_job(volume, Job::Probe);
+            self.start_job(volume, Job::Probe { files: false });
         }
     }
 

@@ -24,11 +24,17 @@ pub enum Writer {
     #[default]
     None,
     /// The read-write mount is being made.
-    Mounting { epoch: u64 },
+    Mounting {
+        /// The grant.
+        epoch: u64,
+    },
     /// Mounted read-write.
     Writing(Writing),
     /// Being stopped.
-    Stopping { epoch: u64 },
+    Stopping {
+        /// The grant.
+        epoch: u64,
+    },
     /// The gate is closed; the table still names this client.
     Stopped(Stopped),
 }
@@ -272,10 +278,6 @@ impl Engine {
             let text = format!("the tables changed: commit {commit}");
             self.out.push(Effect::Fact(Box::new(Fact::of(FactKind::TablesChanged, "", text))));
         }
-    }
-
-    pub(crate) fn entry(&mut self, index: usize) -> Option<&mut VolumeEntry> {
-        self.page.volumes.get_mut(index)
     }
 
     /// Changes the page's entry of a volume; the page is written if that changed anything.

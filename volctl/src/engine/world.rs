@@ -79,7 +79,7 @@ pub struct World<'a> {
     pub tables: &'a Tables,
     /// One per slot, administration slots included.
     pub peers: &'a [Peer],
-    /// The own page sequence that was on disk before this poll's reads began.
+    /// Which of the engine's pages ([`super::Engine::page_version`]) was on disk before this poll's reads began.
     pub page_on_disk: u64,
 }
 

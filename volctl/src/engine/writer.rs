@@ -8,7 +8,7 @@ use super::effect::{Fact, FactKind, Job, Probe};
 use super::ops::TableOp;
 use super::volume::{Release, Stopped, Volume, Writer, Writing};
 use super::world::World;
-use crate::wire::outcome::{ExitCode, Failure};
+use crate::wire::outcome::Failure;
 
 /// Between two tries of a release that open files prevented.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
@@ -141,14 +141,11 @@ impl Engine {
         }
         self.answer_by_itself(volume, table, world);
         if volume.release.is_some() && world.now >= volume.release_after {
-            if volume.cleaning && writing.owed {
-                // The publish that a dirty volume is owed goes with the stop.
-            }
             self.stop_writing(volume, table, world);
             return;
         }
         let due = world.now >= writing.published_at + self.setup.periods.publish;
-        if writing.owed || due {
+        if table.readers != ReadersPolicy::Exclusive && (writing.owed || due) {
             let generation = Generation { epoch: writing.epoch, count: writing.count + 1 };
             self.start_job(volume, Job::Publish { generation, always: writing.owed });
             return;
@@ -163,13 +160,17 @@ impl Engine {
             self.start_job(volume, Job::Retire);
         } else if world.now >= volume.probed_at + self.probe_period(volume) {
             volume.probed_at = world.now;
-            self.start_job(volume, Job::Probe);
+            let files = self.asked_idle(volume);
+            self.start_job(volume, Job::Probe { files });
         }
     }
 
     fn probe_period(&self, volume: &Volume) -> std::time::Duration {
-        let asked = self.mailbox.concerns(volume.uuid) && self.auto_response == ondisk::AutoResponse::Idle;
-        if asked { PROBE_PERIOD / 8 } else { PROBE_PERIOD }
+        if self.asked_idle(volume) { PROBE_PERIOD / 8 } else { PROBE_PERIOD }
+    }
+
+    fn asked_idle(&self, volume: &Volume) -> bool {
+        self.mailbox.concerns(volume.uuid) && self.auto_response == ondisk::AutoResponse::Idle
     }
 
     fn stop_writing(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
@@ -318,7 +319,7 @@ impl Engine {
                 }
             });
             if snapshot {
-                volume.retire_sequence = self.page.sequence + 1;
+                volume.retire_sequence = self.page_version + 1;
                 self.page_dirty = true;
             }
             let text = format!("{}: published generation {generation}", volume.name);
@@ -328,7 +329,7 @@ impl Engine {
     }
 
     pub(crate) fn probed(&mut self, volume: &mut Volume, probe: Probe, world: &World<'_>) {
-        let active = probe.open_for_writing || probe.written;
+        let active = probe.open_for_writing == Some(true) || probe.written;
         volume.idle_since = if active { None } else { volume.idle_since.or(Some(world.now)) };
         volume.probe = Some(probe);
         // Free space alone changes with every write: it is told with the next thing, or when it changed by a hundredth.
@@ -338,13 +339,10 @@ impl Engine {
                 e.capacity = probe.capacity;
                 e.free = probe.free;
             }
-            e.busy = probe.busy;
+            if let Some(open) = probe.open_for_writing {
+                e.busy = open;
+            }
             e.inflight = ondisk::InFlight(probe.inflight_ms);
         });
-    }
-
-    /// A volume whose release was asked, with nobody to hear of it any more.
-    pub(crate) fn release_code(failure: &Failure) -> ExitCode {
-        failure.exit
     }
 }

@@ -110,3 +110,25 @@ mod tests {
         }
     }
 }
+
+impl From<ondisk::FsKind> for FsKind {
+    fn from(kind: ondisk::FsKind) -> Self {
+        match kind {
+            ondisk::FsKind::Ext4 => Self::Ext4,
+            ondisk::FsKind::Xfs => Self::Xfs,
+            ondisk::FsKind::Btrfs => Self::Btrfs,
+        }
+    }
+}
+
+impl From<ondisk::Generation> for Generation {
+    fn from(g: ondisk::Generation) -> Self {
+        Self { epoch: g.epoch, count: g.count }
+    }
+}
+
+impl From<Generation> for ondisk::Generation {
+    fn from(g: Generation) -> Self {
+        Self { epoch: g.epoch, count: g.count }
+    }
+}

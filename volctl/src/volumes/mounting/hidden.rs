@@ -3,6 +3,7 @@
 //! Unmounting in place would race with whoever opens the next file. So the mount moves to a directory that only
 //! root can enter; then either it unmounts, or those who still use it are named and it is put back.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,15 @@ impl Hidden {
         self.root.path_of(&self.name)
     }
 
+    /// Opens its root directory. It keeps the mount busy.
+    ///
+    /// # Errors
+    /// Only what the system says.
+    pub fn open(&self) -> Result<File, MountError> {
+        let directory = open_beneath(&*self.root.directory, &self.place, OFlag::O_RDONLY);
+        Ok(File::from(directory.map_err(MountError::errno("opening the hidden place of", &self.path()))?))
+    }
+
     /// Puts it back where it was.
     ///
     /// # Errors
@@ -80,7 +90,7 @@ impl Hidden {
         if occupied {
             return Err(MountError::Occupied { path });
         }
-        let from = self.open()?;
+        let from = self.handle()?;
         move_mount(&from, &target, Place::OnTop).map_err(MountError::errno("putting back", &path))?;
         drop(from);
         self.remove_place();
@@ -142,7 +152,7 @@ impl Hidden {
     /// # Errors
     /// Only what the system says.
     pub fn let_go(&mut self) -> Result<(), MountError> {
-        let from = self.open()?;
+        let from = self.handle()?;
         detach_top(&from).map_err(MountError::errno("detaching", &self.path()))?;
         drop(from);
         self.decided = true;
@@ -150,7 +160,7 @@ impl Hidden {
         Ok(())
     }
 
-    fn open(&self) -> Result<OwnedFd, MountError> {
+    fn handle(&self) -> Result<OwnedFd, MountError> {
         open_beneath(&*self.root.directory, &self.place, OFlag::O_PATH)
             .map_err(MountError::errno("opening the hidden mount of", &self.path()))
     }

@@ -1,0 +1,374 @@
+//! The loop of one login: polls, commands, finished jobs and transactions in; the engine's effects out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded, never, unbounded};
+use crossbeam::select;
+use lockdriver::guardian::Event;
+use lockdriver::lease::LeaseEnd;
+use lockdriver::sys::clock::boottime;
+
+use super::calls::{self, Callers};
+use super::config::Config;
+use super::jobs::{Finished, Spec};
+use super::login::Login;
+use super::services::Services;
+use super::socket::Incoming;
+use crate::engine::status::Surroundings;
+use crate::engine::{Command, Effect, JobDone, OpDone, OpTag, TableOp, World, ops};
+use crate::wire::outcome::Failure;
+use crate::wire::status::{ControlStatus, SemaphoreStatus, Status, Warning};
+
+/// What the process is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// End in order.
+    End,
+    /// End now.
+    EndNow,
+}
+
+/// How a login ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// In order; the slot is left.
+    LoggedOff,
+    /// The lease is over, or something that only a new login mends.
+    Lost(Failure),
+}
+
+type OpOutcome = (OpTag, Result<OpDone, Failure>);
+
+/// One login at work.
+pub struct Driver<'a> {
+    login: Login,
+    config: &'a Config,
+    services: &'a Services,
+    callers: Callers,
+    waiting: VecDeque<Effect>,
+    jobs: Sender<Finished>,
+    jobs_done: Receiver<Finished>,
+    jobs_running: usize,
+    ops: Sender<(OpTag, TableOp)>,
+    ops_done: Receiver<OpOutcome>,
+    hook_answers: (Sender<Command>, Receiver<Command>),
+    next_poll: Instant,
+    warned: bool,
+    control_trouble: Option<Failure>,
+}
+
+impl<'a> Driver<'a> {
+    /// Takes a login over.
+    ///
+    /// # Errors
+    /// When no thread can be made.
+    pub fn new(login: Login, config: &'a Config, services: &'a Services) -> Result<Self, Failure> {
+        let (jobs, jobs_done) = unbounded();
+        let (ops, inbox) = bounded::<(OpTag, TableOp)>(1024);
+        let (report, ops_done) = unbounded();
+        let session = Arc::clone(&login.session);
+        let work = move || {
+            for (tag, op) in inbox {
+                let done = session.transact(&mut |actor, world| ops::apply(&op, actor, world));
+                if report.send((tag, done)).is_err() {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("tables".into())
+            .spawn(work)
+            .map_err(|e| Failure::failed("the daemon cannot start", e.to_string(), "look at the system's limits"))?;
+        Ok(Self {
+            login,
+            config,
+            services,
+            callers: Callers::default(),
+            waiting: VecDeque::new(),
+            jobs,
+            jobs_done,
+            jobs_running: 0,
+            ops,
+            ops_done,
+            hook_answers: bounded(64),
+            next_poll: Instant::now(),
+            warned: false,
+            control_trouble: None,
+        })
+    }
+
+    /// Runs until the login is over.
+    pub fn run(mut self, calls: &Receiver<Incoming>, told: &Receiver<Told>) -> Ended {
+        let events = self.login.shop.guardian.as_ref().map_or_else(never, |g| g.events().clone());
+        let jobs_done = self.jobs_done.clone();
+        let ops_done = self.ops_done.clone();
+        let answers = self.hook_answers.1.clone();
+        loop {
+            if !self.login.session.is_live() {
+                let why = self.login.session.why_ended();
+                return self.lost(why);
+            }
+            if self.login.engine.has_left() && self.waiting.is_empty() && self.jobs_running == 0 {
+                return self.log_off();
+            }
+            let wait = self.next_poll.saturating_duration_since(Instant::now());
+            select! {
+                recv(calls) -> call => if let Ok(call) = call { self.call(call) },
+                recv(told) -> word => self.leave(word.unwrap_or(Told::EndNow)),
+                recv(jobs_done) -> done => if let Ok(done) = done { self.job_done(done) },
+                recv(ops_done) -> done => if let Ok((tag, done)) = done { self.op_done(tag, done) },
+                recv(answers) -> command => if let Ok(command) = command { self.hook_answered(command) },
+                recv(events) -> event => self.guardian_says(&event.unwrap_or(Event::Gone)),
+                default(wait) => self.poll(),
+            }
+            self.carry_out();
+        }
+    }
+
+    fn poll(&mut self) {
+        let session = Arc::clone(&self.login.session);
+        let engine = &mut self.login.engine;
+        session.beater.engine_ticked(boottime());
+        let idle = self.waiting.is_empty();
+        let polled = session.poll(|world| if idle { engine.step(world) } else { Vec::new() });
+        match polled {
+            Ok(effects) => {
+                self.waiting.extend(effects);
+                self.control_back();
+            }
+            Err(failure) => self.control_failed(failure),
+        }
+        self.look_at_guardian();
+        let next = self.login.engine.next_poll();
+        self.next_poll = Instant::now() + next;
+        if self.callers.has_monitors() {
+            if let Ok(status) = self.status() {
+                self.callers.show(&status);
+            }
+        }
+    }
+
+    fn control_failed(&mut self, failure: Failure) {
+        if self.control_trouble.is_none() {
+            tracing::error!(event = "control.lost", why = %failure, "the control volume gives trouble");
+            self.services.note_trouble("control.lost", &failure);
+        }
+        self.control_trouble = Some(failure);
+    }
+
+    fn control_back(&mut self) {
+        if self.control_trouble.take().is_some() {
+            self.services.note("control.back", "the control volume works again");
+        }
+    }
+
+    fn look_at_guardian(&mut self) {
+        let Some(guardian) = self.login.shop.guardian.as_ref() else { return };
+        let lease = self.login.session.volume.superblock.timings.lease();
+        guardian.deadline().tick_daemon(boottime());
+        if !guardian.is_ticking(boottime(), lease) && !self.warned {
+            self.warned = true;
+            self.services.note("guardian.lost", "the guardian stands still: this client stops in order");
+            self.leave_then_return();
+        }
+    }
+
+    /// Without a guardian nothing may be open: the login ends, and a new one brings a new guardian.
+    fn leave_then_return(&mut self) {
+        self.login.session.end(LeaseEnd::RanOut);
+    }
+
+    fn guardian_says(&mut self, event: &Event) {
+        match event {
+            Event::OrderlyStop { .. } => {
+                self.services.note("lease.low", "three quarters of the lease are over: writers are being stopped");
+            }
+            Event::GateClosed { number, errno: None } => {
+                self.services.note("gate.fenced", &format!("the gate /dev/loop{number} was closed"));
+            }
+            Event::GateClosed { number, errno: Some(errno) } => {
+                self.services.note("gate.fenced", &format!("the gate /dev/loop{number} does not close: error {errno}"));
+            }
+            Event::GatesClosed => {}
+            Event::Gone => {
+                self.services.note("guardian.lost", "the guardian is gone: every gate is closed at once");
+                self.leave_then_return();
+            }
+        }
+    }
+
+    fn call(&mut self, call: Incoming) {
+        let status = match self.status() {
+            Ok(status) => status,
+            Err(failure) => return call.reply.fail(failure),
+        };
+        let session = Arc::clone(&self.login.session);
+        let engine = &mut self.login.engine;
+        let taken = self.callers.take(call, &status, &self.services.log);
+        if let Some((id, command)) = taken {
+            // The world must be fresh: what stood in the tables a poll ago may not be so any more.
+            match session.poll(|world| engine.command(id, command, world)) {
+                Ok(effects) => self.waiting.extend(effects),
+                Err(failure) => self.callers.fail(id, failure),
+            }
+            self.remember();
+            self.next_poll = Instant::now();
+        }
+    }
+
+    fn hook_answered(&mut self, command: Command) {
+        let id = self.callers.nobody();
+        let session = Arc::clone(&self.login.session);
+        let engine = &mut self.login.engine;
+        if let Ok(effects) = session.poll(|world| engine.command(id, command, world)) {
+            self.waiting.extend(effects);
+        }
+    }
+
+    fn leave(&mut self, word: Told) {
+        self.services.notifier.stopping("logging off");
+        let session = Arc::clone(&self.login.session);
+        let engine = &mut self.login.engine;
+        if let Ok(effects) = session.look(|world| engine.leave(word == Told::EndNow, world)) {
+            self.waiting.extend(effects);
+        }
+        self.next_poll = Instant::now();
+    }
+
+    fn job_done(&mut self, finished: Finished) {
+        self.jobs_running -= 1;
+        if let JobDone::Lost(failure) = &finished.done {
+            self.services.note_trouble("gate.fenced", failure);
+            self.login.session.end(LeaseEnd::RanOut);
+        }
+        let session = Arc::clone(&self.login.session);
+        let engine = &mut self.login.engine;
+        if let Ok(effects) = session.look(|world| engine.job_done(finished.volume, finished.done, world)) {
+            self.waiting.extend(effects);
+        }
+        self.next_poll = Instant::now();
+    }
+
+    fn op_done(&mut self, tag: OpTag, done: Result<OpDone, Failure>) {
+        let session = Arc::clone(&self.login.session);
+        let engine = &mut self.login.engine;
+        if let Ok(effects) = session.look(|world| engine.table_done(tag, done, world)) {
+            self.waiting.extend(effects);
+        }
+        self.next_poll = Instant::now();
+    }
+
+    /// Carries the effects out in their order. A page that cannot be written holds up everything behind it.
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.waiting.pop_front() {
+            match effect {
+                Effect::Page => {
+                    let page = self.login.engine.page().clone();
+                    let version = self.login.engine.page_version();
+                    if let Err(failure) = self.login.session.write_page(page, version) {
+                        self.control_failed(failure);
+                        self.waiting.push_front(Effect::Page);
+                        return;
+                    }
+                }
+                Effect::Table { tag, op } => {
+                    // The worker ends only with this driver.
+                    let _ = self.ops.send((tag, op));
+                }
+                Effect::Job { volume, job } => self.start_job(volume, job),
+                Effect::Reply(id, reply) => self.callers.reply(id, reply, self.config),
+                Effect::Fact(fact) => self.services.happened(&fact, self.config),
+                Effect::AskHook(fact) => self.services.ask(&fact, self.hook_answers.0.clone()),
+            }
+        }
+    }
+
+    fn start_job(&mut self, volume: ondisk::Uuid, job: crate::engine::Job) {
+        let spec = self.login.session.look(|world| Self::spec(world, volume, self.config));
+        self.jobs_running += 1;
+        match spec {
+            Ok(Some(spec)) => self.login.shop.start(spec, job, self.jobs.clone()),
+            _ => {
+                let failure = Failure::failed("the volume is gone", "it was removed from the tables", "see status");
+                let _ = self.jobs.send(Finished { volume, done: JobDone::Failed(failure) });
+            }
+        }
+    }
+
+    fn spec(world: &World<'_>, volume: ondisk::Uuid, config: &Config) -> Option<Spec> {
+        world.table(volume).map(|t| Spec::of(t, &config.devices))
+    }
+
+    fn status(&self) -> Result<Arc<Status>, Failure> {
+        let session = &self.login.session;
+        let semaphore = session.semaphore_holder();
+        session.look(|world| {
+            let header = &world.tables.header;
+            let superblock = &session.volume.superblock;
+            let around = Surroundings {
+                control: ControlStatus {
+                    path: session.volume.path.display().to_string(),
+                    uuid: superblock.uuid.to_string(),
+                    epoch: header.commit.epoch,
+                    lock: superblock.lock.word().to_owned(),
+                    semaphore: semaphore
+                        .map(|(slot, ticket)| SemaphoreStatus { client: world.name(slot), epoch: ticket.0 }),
+                    lease_left_ms: u64::try_from(session.lease_left().as_millis()).unwrap_or(0),
+                    label: Some(superblock.label.to_string()).filter(|l| !l.is_empty()),
+                },
+                mount_root: self.config.mount_root.display().to_string(),
+                warnings: self.warnings(),
+                advisory: self.login.shop.guardian.is_none().then(|| "gate = \"none\": nothing is gated here".into()),
+            };
+            Arc::new(self.login.engine.status(world, &around))
+        })
+    }
+
+    fn warnings(&self) -> Vec<Warning> {
+        let control = self.control_trouble.iter().map(|f| Warning {
+            code: "control".into(),
+            text: f.to_string(),
+            volume: None,
+        });
+        control.chain(self.services.log.warning()).collect()
+    }
+
+    fn log_off(mut self) -> Ended {
+        let off = self.login.session.log_off();
+        self.callers.end(&calls::going_down());
+        end_guardian(self.login.shop);
+        match off {
+            Ok(()) => Ended::LoggedOff,
+            Err(failure) => Ended::Lost(failure),
+        }
+    }
+
+    fn lost(mut self, why: Failure) -> Ended {
+        self.services.note_trouble("lease.lost", &why);
+        self.services.fenced(&why);
+        self.callers.end(&why);
+        self.login.session.deadline.end();
+        // A job under way still has gates and mounts in hand; the next login must not meet it.
+        let patience = Duration::from_secs(60);
+        while self.jobs_running > 0 && self.jobs_done.recv_timeout(patience).is_ok() {
+            self.jobs_running -= 1;
+        }
+        end_guardian(self.login.shop);
+        Ended::Lost(why)
+    }
+
+    /// What the user took away stays away over a restart.
+    fn remember(&self) {
+        self.services.memory.keep(&self.login.engine.unmounted());
+    }
+}
+
+/// The guardian closes what is left and exits. With a job still running it is only told that the daemon is gone.
+fn end_guardian(shop: Arc<super::jobs::Workshop>) {
+    let Ok(shop) = Arc::try_unwrap(shop).map(|s| s.guardian) else { return };
+    if let Some(Err(e)) = shop.map(lockdriver::guardian::Guardian::bye) {
+        tracing::warn!(event = "guardian.lost", error = %e, "the guardian does not say good-bye");
+    }
+}

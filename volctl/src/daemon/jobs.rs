@@ -1,0 +1,300 @@
+//! The blocking work on volumes: gates, mounts, publishes. One job at a time for each volume, each on a thread of its own.
+//!
+//! What is open of a volume is kept in its [`Gates`]; the engine learns only what a job's end says.
+
+mod reader;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use lockdriver::gate::{Mark, Mode, Opening};
+use lockdriver::guardian::{Guardian, OpenedGate};
+use ondisk::{Generation, ReadersPolicy, Uuid, VolumeTable};
+
+use crate::control::session::Session;
+use crate::engine::effect::Busy;
+use crate::engine::{Job, JobDone};
+use crate::volumes::busy::{BusyProcess, Scope, who_holds};
+use crate::volumes::identify::{self, Identity};
+use crate::volumes::inflight::{self, Inflight};
+use crate::volumes::kinds::FsKind;
+use crate::volumes::mounting::root::MountRoot;
+use crate::volumes::publish::Sample;
+use crate::volumes::publish::snapshots::forget_device;
+use crate::wire::outcome::Failure;
+
+/// How long a file system check after a takeover may take (section 7).
+pub const CHECK_BUDGET: Duration = Duration::from_secs(10);
+
+/// A read gate with its mount, in its place or lazily detached.
+#[derive(Debug)]
+struct ReadGate {
+    generation: Generation,
+    number: u32,
+    mount_id: u64,
+}
+
+/// The writer's gate with its mount.
+#[derive(Debug)]
+struct WriteGate {
+    number: u32,
+    sample: Option<Sample>,
+    /// Sectors written when the last probe looked.
+    written: Option<u64>,
+    /// The newest generation published through it.
+    published: Option<Generation>,
+    /// A change was seen that no publish has taken up yet.
+    owed: bool,
+}
+
+/// What is open of one volume on this client.
+#[derive(Debug, Default)]
+pub struct Gates {
+    reader: Option<ReadGate>,
+    old: Vec<ReadGate>,
+    writer: Option<WriteGate>,
+    inflight: Option<Inflight>,
+}
+
+/// What a job needs to know of its volume.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// In the tables.
+    pub uuid: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Where its device is on this host.
+    pub device: PathBuf,
+    /// How it is recognised.
+    pub identity: Identity,
+    /// Its file system.
+    pub kind: FsKind,
+    /// What readers may see.
+    pub readers: ReadersPolicy,
+}
+
+impl Spec {
+    /// From its table; the configuration's `[devices]` come first.
+    pub fn of(table: &VolumeTable, devices: &BTreeMap<String, PathBuf>) -> Self {
+        let device = devices.get(table.name.as_str()).cloned();
+        let id = &table.identity;
+        let wwid = Some(id.wwid.as_str()).filter(|w| !w.is_empty()).map(str::to_owned);
+        Self {
+            uuid: table.uuid,
+            name: table.name.to_string(),
+            device: device.unwrap_or_else(|| PathBuf::from(table.device.as_str())),
+            identity: Identity {
+                kind: table.fs.into(),
+                fs_uuid: id.fs_uuid,
+                size_bytes: id.size,
+                offset_bytes: if id.enveloped { ondisk::envelope::ENVELOPE_BYTES } else { 0 },
+                wwid,
+                partition_uuid: Some(id.partition).filter(|p| !p.is_nil()),
+            },
+            kind: table.fs.into(),
+            readers: table.readers,
+        }
+    }
+}
+
+/// Everything that a job works with; shared by all jobs of one login.
+pub struct Workshop {
+    /// The login.
+    pub session: Arc<Session>,
+    /// Makes and closes the gates; None with `gate = "none"`.
+    pub guardian: Option<Guardian>,
+    /// Where volumes are mounted.
+    pub root: MountRoot,
+    /// Configuration `takeover_check = "before"`.
+    pub check_before: bool,
+    gates: Mutex<BTreeMap<Uuid, Arc<Mutex<Gates>>>>,
+}
+
+/// A job that came to its end.
+pub struct Finished {
+    /// Of which volume.
+    pub volume: Uuid,
+    /// How.
+    pub done: JobDone,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Workshop {
+    /// For one login.
+    pub fn new(session: Arc<Session>, guardian: Option<Guardian>, root: MountRoot, check_before: bool) -> Self {
+        Self { session, guardian, root, check_before, gates: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Runs a job on a thread of its own and reports its end.
+    pub fn start(self: &Arc<Self>, spec: Spec, job: Job, ended: Sender<Finished>) {
+        let shop = Arc::clone(self);
+        let volume = spec.uuid;
+        let report = ended.clone();
+        let run = move || {
+            let gates = Arc::clone(lock(&shop.gates).entry(volume).or_default());
+            let done = shop.run(&spec, &job, &mut lock(&gates));
+            drop(shop);
+            // The loop may have ended; then nobody needs to know.
+            let _ = ended.send(Finished { volume, done });
+        };
+        if let Err(e) = std::thread::Builder::new().name("job".into()).spawn(run) {
+            let failure = Failure::failed("no thread for a job", e.to_string(), "look at the system's limits");
+            let _ = report.send(Finished { volume, done: JobDone::Failed(failure) });
+        }
+    }
+
+    fn run(&self, spec: &Spec, job: &Job, gates: &mut Gates) -> JobDone {
+        if self.guardian.is_none() {
+            return gateless(job);
+        }
+        let done = match job {
+            Job::MountReader { generation } => self.mount_reader(spec, *generation, gates),
+            Job::UnmountReader { force } => Ok(self.unmount_reader(spec, *force, gates)),
+            Job::Retire => Ok(self.retire(spec, gates)),
+            Job::MountWriter { epoch, check } => self.mount_writer(spec, *epoch, *check, gates),
+            Job::Publish { generation, always } => self.publish(spec, *generation, *always, gates),
+            Job::Delete { generations } => self.delete(spec, generations, gates),
+            Job::StopWriter { generation, always, force, check } => {
+                return self.stop_writer(spec, *generation, (*always, *force, *check), gates);
+            }
+            Job::Probe { files } => self.probe(spec, *files, gates),
+        };
+        done.unwrap_or_else(JobDone::Failed)
+    }
+
+    fn guardian(&self) -> Result<&Guardian, Failure> {
+        self.guardian.as_ref().ok_or_else(|| Failure::failed("no gate", "the configuration has gate = \"none\"", "set it"))
+    }
+
+    /// Opens the device and proves, on the very descriptor that the guardian gets, that it is the volume that the table means.
+    fn prove(&self, spec: &Spec, write: bool) -> Result<File, Failure> {
+        let file = File::options().read(true).write(write).open(&spec.device).map_err(|e| {
+            Failure::failed(
+                format!("{}: the device {} cannot be opened", spec.name, spec.device.display()),
+                e.to_string(),
+                "attach it, or name its path in [devices] of the configuration",
+            )
+        })?;
+        if spec.identity.offset_bytes > 0 {
+            prove_envelope(&file, spec)?;
+        }
+        identify::prove(&file, &spec.identity).map_err(|e| wrong_device(spec, &e.to_string()))?;
+        Ok(file)
+    }
+
+    fn open_gate(&self, spec: &Spec, backing: &File, mode: Mode) -> Result<OpenedGate, Failure> {
+        let opening = Opening {
+            mark: Mark {
+                control: self.session.volume.superblock.uuid,
+                volume: spec.uuid,
+                slot: self.session.me.slot.0,
+                incarnation: self.session.me.incarnation.0,
+                mode,
+                keep_after_lease: mode == Mode::ReadOnly && spec.readers == ReadersPolicy::Live,
+            },
+            offset: spec.identity.offset_bytes,
+            size_limit: 0,
+            block_size: 0,
+            direct_io: true,
+        };
+        let gate = self.guardian()?.open_gate(backing.as_fd(), &opening).map_err(|e| {
+            Failure::failed(format!("{}: the gate does not open", spec.name), e.to_string(), "see `volctl log`")
+        })?;
+        if !gate.direct_io {
+            tracing::warn!(event = "gate.buffered", volume = spec.name, "the kernel refused direct I/O: readers may see stale blocks");
+        }
+        Ok(gate)
+    }
+
+    fn measure_inflight(&self, spec: &Spec, gates: &mut Gates) -> u64 {
+        let measured = gates.inflight.get_or_insert_with(|| inflight::measure(&spec.device));
+        match measured {
+            Inflight::Bounded(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            Inflight::Unbounded(_) | Inflight::Unknown(_) => u64::MAX,
+        }
+    }
+
+    /// Clears a gate whose mount is gone; best effort, since the guardian tries on.
+    fn forget(&self, spec: &Spec, number: u32) {
+        if spec.kind == FsKind::Btrfs {
+            forget_device(Path::new(&format!("/dev/loop{number}")));
+        }
+    }
+}
+
+fn prove_envelope(file: &File, spec: &Spec) -> Result<(), Failure> {
+    use std::os::unix::fs::FileExt;
+    for offset in ondisk::envelope::COPIES {
+        let mut block = vec![0; ondisk::envelope::COPY_BYTES];
+        if file.read_exact_at(&mut block, offset).is_err() {
+            continue;
+        }
+        if let Some(envelope) = ondisk::envelope::Envelope::decode(&block, offset).valid() {
+            return if envelope.volume == spec.uuid {
+                Ok(())
+            } else {
+                Err(wrong_device(spec, &format!("its envelope belongs to volume {}", envelope.volume)))
+            };
+        }
+    }
+    Err(wrong_device(spec, "it has no envelope"))
+}
+
+fn wrong_device(spec: &Spec, why: &str) -> Failure {
+    Failure::refused(
+        format!("{}: {} is another device than the tables mean", spec.name, spec.device.display()),
+        why.to_owned(),
+        "the path may have moved: name the right one in [devices] of the configuration",
+    )
+}
+
+fn failed(spec: &Spec, what: &str, why: &dyn std::fmt::Display) -> Failure {
+    Failure::failed(format!("{}: {what}", spec.name), why.to_string(), "see `volctl log` and the kernel's log")
+}
+
+fn to_busy(found: Vec<BusyProcess>) -> Vec<Busy> {
+    let mut busy: Vec<Busy> = found
+        .into_iter()
+        .map(|b| Busy {
+            program: b.program,
+            pid: u32::try_from(b.pid).unwrap_or(0),
+            user: b.user,
+            path: b.path.display().to_string(),
+        })
+        .collect();
+    busy.dedup_by_key(|b| b.pid);
+    busy
+}
+
+fn holders(gates: &[ReadGate]) -> Vec<Busy> {
+    if gates.is_empty() { Vec::new() } else { to_busy(who_holds(&Scope::of_ids(gates.iter().map(|g| g.mount_id)))) }
+}
+
+/// `gate = "none"`: the tables are kept, nothing is mounted.
+fn gateless(job: &Job) -> JobDone {
+    match job {
+        Job::MountReader { generation } => JobDone::ReaderMounted { generation: *generation },
+        Job::UnmountReader { .. } => JobDone::ReaderUnmounted { closed: true, busy: Vec::new() },
+        Job::Retire => JobDone::Retired { lingering: Vec::new(), busy: Vec::new() },
+        Job::MountWriter { .. } => JobDone::WriterMounted { snapshots: Vec::new() },
+        Job::Publish { .. } => JobDone::Published { generation: None, modified_ms: 0 },
+        Job::Delete { .. } => JobDone::Deleted,
+        Job::StopWriter { generation, .. } => {
+            JobDone::Stopped { generation: Some(*generation), clean: true, modified_ms: 0, check: None }
+        }
+        Job::Probe { .. } => JobDone::Probed(crate::engine::effect::Probe {
+            inflight_ms: u64::MAX,
+            open_for_writing: Some(false),
+            ..Default::default()
+        }),
+    }
+}

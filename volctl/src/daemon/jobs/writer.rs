@@ -1,0 +1,333 @@
+//! The write gate: mount, publish, stop (sections 7 and 8).
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::SystemTime;
+
+use lockdriver::gate::Mode;
+use ondisk::{Generation, ReadersPolicy};
+
+use super::{CHECK_BUDGET, Gates, Spec, Workshop, WriteGate, failed, to_busy};
+use crate::engine::JobDone;
+use crate::engine::effect::Busy;
+use crate::volumes::busy::{Scope, who_holds};
+use crate::volumes::fscheck::{CheckOutcome, check_unchanged};
+use crate::volumes::kinds::{self, FsKind};
+use crate::volumes::mounting::{error::UnmountError, mount_writer};
+use crate::volumes::publish::snapshots::{
+    delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
+};
+use crate::volumes::publish::{changed_since, publish_freeze, sample};
+use crate::wire::outcome::Failure;
+
+/// Milliseconds since 1970, for people.
+fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Sectors written to a loop device so far.
+pub(super) fn sectors_written(number: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/sys/block/loop{number}/stat")).ok()?;
+    stat.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
+fn check_words(outcome: &CheckOutcome) -> String {
+    match outcome {
+        CheckOutcome::Clean => "clean".into(),
+        CheckOutcome::NotChecked(why) => format!("not checked: {why}"),
+        CheckOutcome::Damaged(text) => format!("damaged: {text}"),
+    }
+}
+
+impl Workshop {
+    pub(super) fn mount_writer(
+        &self,
+        spec: &Spec,
+        _epoch: u64,
+        check: bool,
+        gates: &mut Gates,
+    ) -> Result<JobDone, Failure> {
+        let backing = self.prove(spec, true)?;
+        let gate = self.open_gate(spec, &backing, Mode::ReadWrite)?;
+        drop(backing);
+        let number = gate.number;
+        let put = self.put_writer(spec, &gate.path(), check);
+        let snapshots = match put {
+            Ok(snapshots) => snapshots,
+            Err(failure) => {
+                let _ = self.guardian()?.close_now(number);
+                self.forget(spec, number);
+                return Err(failure);
+            }
+        };
+        if let Some(reader) = gates.reader.take() {
+            gates.old.push(reader);
+        }
+        let sample = self.root.open(&spec.name).ok().and_then(|d| sample(&d).ok());
+        gates.writer =
+            Some(WriteGate { number, sample, written: sectors_written(number), published: None, owed: false });
+        self.measure_inflight(spec, gates);
+        Ok(JobDone::WriterMounted { snapshots })
+    }
+
+    fn put_writer(&self, spec: &Spec, device: &Path, check: bool) -> Result<Vec<Generation>, Failure> {
+        if check && self.check_before {
+            if let CheckOutcome::Damaged(text) = check_unchanged(device, spec.kind, CHECK_BUDGET) {
+                return Err(failed(spec, "its file system is damaged and is not mounted read-write", &text));
+            }
+        }
+        let snapshot = spec.readers == ReadersPolicy::Snapshot;
+        let mount = mount_writer(device, spec.kind, snapshot)
+            .map_err(|e| failed(spec, "it cannot be mounted read-write", &e))?;
+        let mut snapshots = Vec::new();
+        if spec.kind == FsKind::Btrfs {
+            if let Err(e) = switch_reclaim_off(mount.directory()) {
+                tracing::warn!(event = "volume.reclaim", volume = spec.name, error = %e, "automatic reclaim stays on");
+            }
+        }
+        if snapshot {
+            let found =
+                list_snapshots(mount.directory()).map_err(|e| failed(spec, "its snapshots cannot be listed", &e))?;
+            snapshots = found.into_iter().map(Generation::from).collect();
+        }
+        self.root
+            .switch_beneath(mount, &spec.name)
+            .map_err(|e| failed(spec, "its mount cannot be put in its place", &e))?;
+        Ok(snapshots)
+    }
+
+    /// Never a number twice, even if an earlier job raised it and then could not go on.
+    fn next(writer: &WriteGate, wanted: Generation) -> Generation {
+        match writer.published {
+            Some(last) if last.epoch == wanted.epoch && last.count >= wanted.count => {
+                Generation { epoch: last.epoch, count: last.count + 1 }
+            }
+            _ => wanted,
+        }
+    }
+
+    pub(super) fn publish(
+        &self,
+        spec: &Spec,
+        wanted: Generation,
+        always: bool,
+        gates: &mut Gates,
+    ) -> Result<JobDone, Failure> {
+        let Some(writer) = gates.writer.as_mut() else { return Err(failed(spec, "nothing to publish", &"not mounted")) };
+        let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "it cannot be published", &e))?;
+        let changed = always || writer.owed || changed(&directory, writer);
+        if !changed {
+            return Ok(JobDone::Published { generation: None, modified_ms: 0 });
+        }
+        let generation = Self::next(writer, wanted);
+        let modified_ms = wall_ms();
+        self.make_public(spec, &directory, generation, modified_ms, writer)?;
+        writer.published = Some(generation);
+        writer.owed = false;
+        writer.sample = sample(&directory).ok();
+        Ok(JobDone::Published { generation: Some(generation), modified_ms })
+    }
+
+    fn make_public(
+        &self,
+        spec: &Spec,
+        directory: &File,
+        generation: Generation,
+        modified_ms: i64,
+        writer: &WriteGate,
+    ) -> Result<(), Failure> {
+        if spec.readers == ReadersPolicy::Snapshot {
+            self.take_snapshot(spec, directory, generation)?;
+            return self.session.raise(spec.uuid, generation, modified_ms);
+        }
+        let guardian = self.guardian()?;
+        guardian
+            .frozen(writer.number, directory.as_fd())
+            .map_err(|e| failed(spec, "it cannot be published", &e))?;
+        let published = publish_freeze(directory, || self.session.raise(spec.uuid, generation, modified_ms));
+        let told = guardian.thawed(writer.number);
+        published.map_err(|e| failed(spec, "it cannot be published", &e))?;
+        told.map_err(|e| failed(spec, "the guardian does not know of the thaw", &e))
+    }
+
+    fn take_snapshot(&self, spec: &Spec, directory: &File, generation: Generation) -> Result<(), Failure> {
+        match relocation_running(directory) {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                return Err(Failure::failed(
+                    format!("{}: publishing stopped", spec.name),
+                    format!("{what} moves blocks under the readers"),
+                    "wait until it is done, or cancel it",
+                ));
+            }
+            Err(e) => return Err(failed(spec, "publishing stopped", &e)),
+        }
+        publish_snapshot(directory, kinds::Generation::from(generation))
+            .map_err(|e| failed(spec, "the snapshot cannot be taken", &e))
+    }
+
+    pub(super) fn delete(
+        &self,
+        spec: &Spec,
+        generations: &[Generation],
+        gates: &mut Gates,
+    ) -> Result<JobDone, Failure> {
+        let Some(writer) = gates.writer.as_mut() else { return Ok(JobDone::Deleted) };
+        let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "snapshots stay", &e))?;
+        // A deletion changes the volume, too: what people changed before it must not be taken for that.
+        writer.owed |= changed(&directory, writer);
+        for generation in generations {
+            delete_snapshot(&directory, kinds::Generation::from(*generation))
+                .map_err(|e| failed(spec, &format!("the snapshot of {generation} stays"), &e))?;
+        }
+        writer.sample = sample(&directory).ok();
+        Ok(JobDone::Deleted)
+    }
+
+    pub(super) fn stop_writer(
+        &self,
+        spec: &Spec,
+        wanted: Generation,
+        (always, force, check): (bool, bool, bool),
+        gates: &mut Gates,
+    ) -> JobDone {
+        let Some(writer) = gates.writer.as_mut() else {
+            return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
+        };
+        let number = writer.number;
+        let directory = match self.root.open(&spec.name) {
+            Ok(directory) => directory,
+            Err(e) => return self.close_under(spec, gates, &failed(spec, "its mount is gone", &e)),
+        };
+        let changed = always || writer.owed || changed(&directory, writer);
+        drop(directory);
+        let generation = changed.then(|| Self::next(writer, wanted));
+        let modified_ms = if changed { wall_ms() } else { 0 };
+        match self.stop_in_order(spec, generation, modified_ms, writer) {
+            Ok(()) => {}
+            Err(Stop::Busy(busy)) if !force => return JobDone::StillBusy(busy),
+            Err(Stop::Failed(failure)) if !force => return JobDone::Failed(failure),
+            Err(Stop::StillOpen(failure)) => return self.close_under(spec, gates, &failure),
+            Err(Stop::Busy(_) | Stop::Failed(_)) => {
+                return self.stop_by_force(spec, generation, modified_ms, gates);
+            }
+        }
+        let outcome = check.then(|| check_unchanged(Path::new(&format!("/dev/loop{number}")), spec.kind, CHECK_BUDGET));
+        let closed = self.guardian().and_then(|g| g.close(number).map_err(|e| failed(spec, "its gate does not close", &e)));
+        if let Err(failure) = closed {
+            return self.close_under(spec, gates, &failure);
+        }
+        self.forget(spec, number);
+        gates.writer = None;
+        let check = outcome.as_ref().map(check_words);
+        JobDone::Stopped { generation, clean: true, modified_ms, check }
+    }
+
+    /// Out of sight, last snapshot, unmount; whoever keeps it busy is named, and it comes back.
+    fn stop_in_order(
+        &self,
+        spec: &Spec,
+        generation: Option<Generation>,
+        modified_ms: i64,
+        writer: &mut WriteGate,
+    ) -> Result<(), Stop> {
+        let hidden = self.root.hide(&spec.name).map_err(|e| failed(spec, "it cannot be moved out of sight", &e))?;
+        let busy = who_holds(&Scope::of_ids([hidden.mount_id()]));
+        if !busy.is_empty() {
+            hidden.put_back().map_err(|e| failed(spec, "it cannot be put back", &e))?;
+            return Err(Stop::Busy(to_busy(busy)));
+        }
+        if let Some(generation) = generation.filter(|_| spec.readers == ReadersPolicy::Snapshot) {
+            let directory = hidden.open().map_err(|e| failed(spec, "it cannot be published", &e))?;
+            self.take_snapshot(spec, &directory, generation)?;
+            drop(directory);
+            self.session.raise(spec.uuid, generation, modified_ms)?;
+            writer.published = Some(generation);
+        }
+        match hidden.unmount_or_put_back() {
+            Ok(()) => Ok(()),
+            Err(UnmountError::Busy(busy)) => Err(Stop::Busy(to_busy(busy.processes))),
+            Err(e @ UnmountError::StillOpen { .. }) => {
+                Err(Stop::StillOpen(failed(spec, "a mount namespace keeps it", &e)))
+            }
+            Err(UnmountError::Mount(e)) => Err(Stop::Failed(failed(spec, "it cannot be unmounted", &e))),
+        }
+    }
+
+    /// Open files or not: a last published state, and the gate is closed under them.
+    fn stop_by_force(
+        &self,
+        spec: &Spec,
+        generation: Option<Generation>,
+        modified_ms: i64,
+        gates: &mut Gates,
+    ) -> JobDone {
+        let Some(writer) = gates.writer.as_mut() else {
+            return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
+        };
+        let number = writer.number;
+        // Whatever was published while it was tried in order has its number already.
+        let generation = generation.map(|wanted| Self::next(writer, wanted));
+        let closed = (|| {
+            let guardian = self.guardian()?;
+            let close = || guardian.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e));
+            let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "its mount is gone", &e))?;
+            match generation {
+                Some(generation) if spec.readers == ReadersPolicy::Snapshot => {
+                    self.take_snapshot(spec, &directory, generation)?;
+                    self.session.raise(spec.uuid, generation, modified_ms)?;
+                    close()
+                }
+                _ => {
+                    guardian.frozen(number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be frozen", &e))?;
+                    // The state on disk is clean while it is frozen, and nothing comes after it.
+                    publish_freeze(&directory, close).map_err(|e| failed(spec, "it cannot be frozen", &e))
+                }
+            }
+        })();
+        match closed {
+            Ok(()) => {
+                self.forget(spec, number);
+                gates.writer = None;
+                JobDone::Stopped { generation, clean: true, modified_ms, check: None }
+            }
+            Err(failure) => self.close_under(spec, gates, &failure),
+        }
+    }
+
+    /// The last resort: the gate is closed under the file system as it is. It is left dirty, and the tables say so.
+    fn close_under(&self, spec: &Spec, gates: &mut Gates, why: &Failure) -> JobDone {
+        let Some(writer) = gates.writer.as_ref() else {
+            return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
+        };
+        tracing::error!(event = "gate.fenced", volume = spec.name, why = %why, "the gate is closed under the file system");
+        let number = writer.number;
+        match self.guardian().and_then(|g| g.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e))) {
+            Ok(()) => {
+                self.forget(spec, number);
+                gates.writer = None;
+                JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None }
+            }
+            Err(failure) => JobDone::Lost(failure),
+        }
+    }
+}
+
+enum Stop {
+    Busy(Vec<Busy>),
+    StillOpen(Failure),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+fn changed(directory: &File, writer: &WriteGate) -> bool {
+    // What cannot be told counts as a change.
+    writer.sample.as_ref().is_none_or(|before| changed_since(directory, before).unwrap_or(true))
+}

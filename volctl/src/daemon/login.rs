@@ -1,0 +1,235 @@
+//! Logging on: lock file, claim, guardian, log-on transaction (section 6).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use lockdriver::deadline::SharedDeadline;
+use lockdriver::device::Access;
+use lockdriver::guardian::{Guardian, SpawnConfig, close_leftovers, end_old};
+use ondisk::{ClientPage, Incarnation, SlotIndex, Uuid};
+
+use super::config::{Config, GateKind};
+use super::jobs::Workshop;
+use crate::control::claim::{Claim, claim};
+use crate::control::host::{HostLock, RUN, host_name, random};
+use crate::control::open::ControlVolume;
+use crate::control::session::{Parts, Session};
+use crate::control::view::read_page;
+use crate::engine::{Engine, Periods, Setup, TableOp, ops};
+use crate::volumes::mounting::root::{MountRoot, prepare_mount_root};
+use crate::wire::outcome::Failure;
+
+/// A promise to somebody else is kept this long (section 6).
+const NEXT_KEPT: Duration = Duration::from_secs(30);
+/// What a dead reader held is kept this long (section 8).
+const DEAD_HOLD: Duration = Duration::from_secs(600);
+/// How long a guardian may take over an order before the daemon gives up on it.
+const GUARDIAN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What lives as long as the process: the control volume's identity and the lock on this host.
+pub struct Place {
+    /// The control volume as first opened.
+    pub volume: ControlVolume,
+    /// The own slot.
+    pub slot: SlotIndex,
+    /// The lock on this host.
+    pub lock: HostLock,
+    /// Where volumes are mounted.
+    pub root: MountRoot,
+}
+
+impl Place {
+    /// Opens the control volume, finds the client, takes the lock before anything else.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration, the control volume or the mount root.
+    pub fn find(config: &Config) -> Result<Self, Failure> {
+        let volume = ControlVolume::open_first(&config.control, Access::ReadWrite)?;
+        let mut parts = Parts::new(volume.clone(), SlotIndex(0)).map_err(|e| no_means(&e))?;
+        parts.view.read_slots();
+        parts.view.load_tables()?;
+        let slot = parts.view.tables().and_then(|t| t.find_client(&config.client)).map(|(slot, _)| slot);
+        let Some(slot) = slot else {
+            return Err(Failure::refused(
+                format!("client {} is unknown", config.client),
+                format!("{} has no such client record", volume.path.display()),
+                format!("`volctl client add {} --control {}`", config.client, volume.path.display()),
+            ));
+        };
+        let lock = HostLock::take(volume.superblock.uuid, slot.0, &format!("client {}", config.client))?;
+        std::fs::create_dir_all(&config.mount_root).map_err(|e| bad_root(&config.mount_root, &e))?;
+        let root = prepare_mount_root(&config.mount_root).map_err(|e| bad_root(&config.mount_root, &e))?;
+        Ok(Self { volume, slot, lock, root })
+    }
+
+    fn guardian_lock(&self) -> PathBuf {
+        Path::new(RUN).join(format!("{}.{}.guardian.lock", self.volume.superblock.uuid, self.slot))
+    }
+
+    /// Ends a guardian of an earlier daemon and closes every gate that is left in this kernel.
+    ///
+    /// # Errors
+    /// Names what does not end or close.
+    pub fn close_old(&self) -> Result<(), Failure> {
+        let patience = self.volume.superblock.timings.lease();
+        let failed = |e: &dyn std::fmt::Display| {
+            Failure::failed("what an earlier daemon left does not close", e.to_string(), "look at the kernel's log")
+        };
+        end_old(&self.guardian_lock(), patience).map_err(|e| failed(&e))?;
+        close_leftovers(self.volume.superblock.uuid, self.slot.0, patience).map_err(|e| failed(&e))?;
+        for leftover in self.root.leftovers().map_err(|e| failed(&e))? {
+            if let Err(e) = self.root.detach_leftover(&leftover) {
+                tracing::warn!(event = "mount.left", error = %e, "a mount of an earlier daemon stays");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_means(e: &std::io::Error) -> Failure {
+    Failure::failed("the daemon cannot start", e.to_string(), "look at the system's limits")
+}
+
+fn bad_root(path: &Path, e: &dyn std::fmt::Display) -> Failure {
+    Failure::failed(
+        format!("{} cannot be the mount root", path.display()),
+        e.to_string(),
+        "set mount_root to a directory that only root may change",
+    )
+}
+
+/// A login, ready to run.
+pub struct Login {
+    /// The slot, its lease, its polls.
+    pub session: Arc<Session>,
+    /// Guardian and mounts.
+    pub shop: Arc<Workshop>,
+    /// The machine.
+    pub engine: Engine,
+}
+
+/// What is known of a log-on on its way.
+pub trait Watcher: Sync {
+    /// It waits, for at most so long.
+    fn waiting(&self, why: &str, at_most: Duration);
+}
+
+/// Logs on.
+///
+/// # Errors
+/// Another daemon under this name, damage, a client that may not log on, or `stop`.
+pub fn log_on(
+    place: &Place,
+    config: &Config,
+    unmounted: Vec<Uuid>,
+    watcher: &dyn Watcher,
+    stop: &AtomicBool,
+) -> Result<Login, Failure> {
+    let volume = ControlVolume::open_first(&config.control, Access::ReadWrite)?;
+    if volume.superblock.uuid != place.volume.superblock.uuid {
+        return Err(Failure::refused(
+            format!("{} is another control volume now", volume.path.display()),
+            "its UUID is not the one that this daemon started with",
+            "attach the right device, or restart the daemon",
+        ));
+    }
+    let mut parts = Parts::new(volume.clone(), place.slot).map_err(|e| no_means(&e))?;
+    parts.view.read_slots();
+    parts.view.load_tables()?;
+    let tables = parts.view.tables().cloned().ok_or_else(|| Failure::damaged("no tables", "they cannot be read", "run `volctl check`"))?;
+    let record = tables.client(place.slot).map_or(Incarnation(0), |r| r.logged_on);
+    let old_page = read_page(&volume.geometry, &*volume.device, place.slot).unwrap_or_default();
+    let claimed = claim(
+        &mut parts,
+        &volume,
+        Claim {
+            slot: place.slot,
+            lock: &place.lock,
+            record,
+            highest: tables.header.commit,
+            page_sequence: old_page.sequence,
+            waiting: &|why, at_most| watcher.waiting(why, at_most),
+            close_gates: &mut |_| match place.close_old() {
+                Ok(()) => true,
+                Err(failure) => {
+                    tracing::warn!(event = "logon.slow", why = %failure, "the slow way");
+                    false
+                }
+            },
+            stop: &|| stop.load(Ordering::SeqCst),
+        },
+    )?;
+    let session = Arc::new(Session::begin(parts, place.slot, &claimed)?);
+    // Also after the slow way: on this host nothing of an earlier daemon may live beside the new one.
+    place.close_old()?;
+    let guardian = match config.gate {
+        GateKind::None => None,
+        GateKind::Loop => Some(spawn_guardian(place, &session)?),
+    };
+    let op = TableOp::LogOn { host: host_name(), first_way: claimed.first_way };
+    let done = session.transact(&mut |actor, world| ops::apply(&op, actor, world));
+    if let Err(failure) = done {
+        // Nothing is open: the slot is left in order, so that the next try need not wait.
+        let _ = session.log_off();
+        return Err(failure);
+    }
+    let check_before = config.takeover_check == super::config::TakeoverCheck::Before;
+    let engine = make_engine(&session, config, unmounted, old_page)?;
+    let shop = Arc::new(Workshop::new(Arc::clone(&session), guardian, place.root.clone(), check_before));
+    Ok(Login { session, shop, engine })
+}
+
+fn spawn_guardian(place: &Place, session: &Session) -> Result<Guardian, Failure> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::failed("no guardian", e.to_string(), "without one nothing stops a writer that is lost; see the log")
+    };
+    let deadline: SharedDeadline = session.deadline.clone();
+    let guardian = Guardian::spawn(SpawnConfig {
+        program: PathBuf::from("/proc/self/exe"),
+        args: vec![OsString::from("guardian")],
+        envs: Vec::new(),
+        lock_path: place.guardian_lock(),
+        lease: session.volume.superblock.timings.lease(),
+        deadline,
+        timeout: GUARDIAN_PATIENCE,
+    })
+    .map_err(|e| failed(&e))?;
+    if session.volume.superblock.lock == ondisk::LockKind::Ofd {
+        session.share_ofd(&guardian).map_err(|e| failed(&e))?;
+    }
+    Ok(guardian)
+}
+
+fn make_engine(
+    session: &Session,
+    config: &Config,
+    unmounted: Vec<Uuid>,
+    old_page: ClientPage,
+) -> Result<Engine, Failure> {
+    let timings = session.volume.superblock.timings;
+    let setup = Setup {
+        slot: session.me.slot,
+        incarnation: session.me.incarnation,
+        periods: Periods {
+            poll: timings.poll(),
+            dead: timings.dead(),
+            publish: config.publish,
+            grace: config.grace,
+            idle: config.idle,
+            request_timeout: config.request_timeout,
+            next_kept: NEXT_KEPT,
+            dead_hold: DEAD_HOLD,
+        },
+        gateless: config.gate == GateKind::None,
+        ask_hook: config.hooks.on_request.is_some(),
+        unmounted,
+        requests: old_page.requests,
+        answers: old_page.answers,
+        page_sequence: old_page.sequence,
+        seed: u64::from_le_bytes(random()?),
+    };
+    Ok(Engine::new(setup, session.volume.geometry.max_volumes()))
+}

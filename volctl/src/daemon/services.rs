@@ -1,0 +1,180 @@
+//! What runs beside the loop: event log, hooks, service manager, the memory of manual unmounts.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use ondisk::client_page::AnswerVerdict;
+use ondisk::{Message, Uuid};
+
+use super::config::Config;
+use super::event_log::EventLog;
+use super::hooks::{HookAnswer, HookEvent, HookFacts, Hooks};
+use super::notify::Notifier;
+use crate::engine::{Command, Fact, FactKind};
+use crate::wire::call::Answer3;
+use crate::wire::event::{EventName, EventRecord};
+use crate::wire::outcome::Failure;
+
+/// How long hooks under way may take at the end.
+const HOOKS_LAST: Duration = Duration::from_secs(5);
+
+/// The services of one daemon.
+pub struct Services {
+    /// Events.
+    pub log: Arc<EventLog>,
+    /// The user's programs.
+    pub hooks: Hooks,
+    /// The service manager.
+    pub notifier: Notifier,
+    /// Manual unmounts.
+    pub memory: Memory,
+}
+
+impl Services {
+    /// Starts them.
+    ///
+    /// # Errors
+    /// A hook user that does not exist, no threads.
+    pub fn start(config: &Config) -> Result<Self, Failure> {
+        let log = Arc::new(EventLog::start(&config.state_dir)?);
+        let noted = Arc::clone(&log);
+        let on_problem = Arc::new(move |event: HookEvent, text: String| {
+            noted.note(EventRecord::new(EventName::HookFailed, format!("{}: {text}", event.key())));
+        });
+        let hooks = Hooks::new(&config.hooks, &config.client, on_problem)?;
+        let memory = Memory { path: config.state_dir.join("unmounted.json"), last: Mutex::default() };
+        Ok(Self { log, hooks, notifier: Notifier, memory })
+    }
+
+    /// Notes an event by its stable name.
+    pub fn note(&self, name: &str, text: &str) {
+        let known = EventName::ALL.iter().find(|n| n.as_str() == name).copied().unwrap_or(EventName::Note);
+        tracing::info!(event = name, "{text}");
+        self.log.note(EventRecord::new(known, text));
+    }
+
+    /// Notes a failure.
+    pub fn note_trouble(&self, name: &str, failure: &Failure) {
+        self.note(name, &failure.to_string());
+    }
+
+    /// Something happened to a volume: the log, and the user's hook.
+    pub fn happened(&self, fact: &Fact, config: &Config) {
+        tracing::info!(event = event_of(fact.kind).as_str(), "{}", fact.text);
+        let mut event = EventRecord::new(event_of(fact.kind), fact.text.clone());
+        if !fact.volume.is_empty() {
+            event = event.volume(fact.volume.clone());
+        }
+        if !fact.client.is_empty() {
+            event = event.client(fact.client.clone());
+        }
+        if !fact.message.is_empty() {
+            event = event.fact("message", fact.message.clone());
+        }
+        if let Some(generation) = fact.generation {
+            event = event.fact("generation", generation.to_string());
+        }
+        self.log.note(event);
+        let hook = match fact.kind {
+            FactKind::Granted => HookEvent::Granted,
+            FactKind::Released => HookEvent::Released,
+            FactKind::Refreshed => HookEvent::Refreshed,
+            _ => return,
+        };
+        self.hooks.run(hook, facts_of(fact, config));
+    }
+
+    /// Gates were closed under this client's file systems.
+    pub fn fenced(&self, why: &Failure) {
+        self.hooks.run(HookEvent::Fenced, HookFacts { message: Some(why.to_string()), ..HookFacts::default() });
+    }
+
+    /// Asks the user's `on-request` hook; its answer comes back as a command.
+    pub fn ask(&self, fact: &Fact, answers: Sender<Command>) {
+        let facts = HookFacts {
+            volume: fact.volume.clone(),
+            from: Some(fact.client.clone()),
+            message: Some(fact.message.clone()),
+            ..HookFacts::default()
+        };
+        let (volume, client) = (fact.volume.clone(), fact.client.clone());
+        self.hooks.ask(facts, move |answer| {
+            let HookAnswer::Answer(answer) = answer else { return };
+            let verdict = verdict_of(answer);
+            let message = Message::cut("answered by the on-request hook");
+            // The login may have ended: then the question is asked again by the next one.
+            let _ = answers.try_send(Command::Answer { volume, client, verdict, message });
+        });
+    }
+
+    /// Ends them.
+    pub fn end(self) {
+        self.hooks.finish(HOOKS_LAST);
+    }
+}
+
+/// The table's word for an answer.
+pub fn verdict_of(answer: Answer3) -> AnswerVerdict {
+    match answer {
+        Answer3::Yes => AnswerVerdict::Yes,
+        Answer3::No => AnswerVerdict::No,
+        Answer3::Later => AnswerVerdict::Later,
+    }
+}
+
+fn event_of(kind: FactKind) -> EventName {
+    match kind {
+        FactKind::Request => EventName::RequestReceived,
+        FactKind::Granted => EventName::GrantTaken,
+        FactKind::Released => EventName::GrantReleased,
+        FactKind::Refreshed => EventName::Refreshed,
+        FactKind::Published => EventName::Published,
+        FactKind::Answered => EventName::AnswerReceived,
+        FactKind::Reaped => EventName::PeerReaped,
+        FactKind::Checked => EventName::Checked,
+        FactKind::Trouble | FactKind::TablesChanged => EventName::Note,
+    }
+}
+
+fn facts_of(fact: &Fact, config: &Config) -> HookFacts {
+    HookFacts {
+        volume: fact.volume.clone(),
+        message: Some(fact.text.clone()),
+        generation: fact.generation.map(|g| g.to_string()),
+        mountpoint: Some(config.mount_root.join(&fact.volume).display().to_string()),
+        ..HookFacts::default()
+    }
+}
+
+/// Which volumes the user took away, in `state_dir`; best effort, for a full disk must not stop a daemon.
+pub struct Memory {
+    path: PathBuf,
+    last: Mutex<Option<Vec<Uuid>>>,
+}
+
+impl Memory {
+    /// What was kept; a file that cannot be read or is damaged says nothing.
+    pub fn recall(&self) -> Vec<Uuid> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Keeps it, if it changed.
+    pub fn keep(&self, volumes: &[Uuid]) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_deref() == Some(volumes) {
+            return;
+        }
+        let written = serde_json::to_string(volumes).map_err(std::io::Error::other).and_then(|text| {
+            let fresh = self.path.with_extension("new");
+            std::fs::write(&fresh, text)?;
+            std::fs::rename(&fresh, &self.path)
+        });
+        match written {
+            Ok(()) => *last = Some(volumes.to_vec()),
+            Err(e) => tracing::warn!(event = "notice", error = %e, "manual unmounts cannot be kept"),
+        }
+    }
+}
