@@ -97,8 +97,8 @@ fn check(_args: &CheckArgs, _ui: &mut Ui) -> Result<(), Failure> {
     Err(not_built("check"))
 }
 
-fn daemon(_config: Config) -> Result<(), Failure> {
-    Err(not_built("daemon"))
+fn daemon(config: Config) -> Result<(), Failure> {
+    crate::daemon::run::run(&config)
 }
 
 fn demo(_args: &DemoArgs, _ui: &mut Ui) -> Result<(), Failure> {
