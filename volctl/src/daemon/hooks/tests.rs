@@ -134,7 +134,7 @@ fn the_facts_are_in_the_environment_and_nothing_of_them_is_run() {
 fn hooks_run_in_the_order_of_their_events_and_a_failure_is_told() {
     let fixture = Fixture::new();
     let config = HooksConfig {
-        on_granted: fixture.script("first", "sleep 0.1; echo granted $VOLCTL_VOLUME >> $1"),
+        on_granted: fixture.script("first", "sleep 0.3; echo granted $VOLCTL_VOLUME >> $1"),
         on_released: fixture.script("second", "echo released $VOLCTL_VOLUME >> $1; exit 9"),
         ..HooksConfig::default()
     };
@@ -144,7 +144,7 @@ fn hooks_run_in_the_order_of_their_events_and_a_failure_is_told() {
         hooks.run(HookEvent::Granted, facts());
         hooks.run(HookEvent::Released, facts());
     }
-    assert!(before.elapsed() < Duration::from_millis(100), "it does not wait");
+    assert!(before.elapsed() < Duration::from_millis(300), "it does not wait");
     hooks.finish(PATIENCE);
     let seen = fs::read_to_string(fixture.out()).expect("they ran");
     assert_eq!(seen, "granted footage\nreleased footage\n".repeat(2));
