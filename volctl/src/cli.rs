@@ -48,10 +48,7 @@ pub fn main() -> std::process::ExitCode {
 
 /// Runs one command line, the program's name included, and returns how it ended; everything is printed.
 pub fn run(arguments: Vec<OsString>, ui: &mut Ui) -> ExitCode {
-    let wants_json = arguments
-        .iter()
-        .take_while(|argument| *argument != "--")
-        .any(|argument| argument == "--json");
+    let wants_json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
     ui.set_json(wants_json);
     let result = match Cli::try_parse_from(arguments) {
         Ok(cli) => {
@@ -76,10 +73,7 @@ pub fn run(arguments: Vec<OsString>, ui: &mut Ui) -> ExitCode {
 }
 
 fn verb(cli: Cli, ui: &mut Ui) -> Result<(), Failure> {
-    let mut context = Context {
-        ui,
-        socket: cli.socket,
-    };
+    let mut context = Context { ui, socket: cli.socket };
     match cli.command {
         Command::Status(args) => status::run(&args, &mut context),
         Command::Requests => request::list(&mut context),
@@ -101,10 +95,7 @@ fn verb(cli: Cli, ui: &mut Ui) -> Result<(), Failure> {
 /// Turns a parse error into our three lines.
 fn usage_failure(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
-    if matches!(
-        error.kind(),
-        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    ) {
+    if matches!(error.kind(), ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand) {
         return Failure::usage(
             "no command is named",
             "volctl does one command at a time",
@@ -112,29 +103,25 @@ fn usage_failure(error: &clap::Error) -> Failure {
         );
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let what = lines
-        .next()
-        .unwrap_or("the command line is wrong")
-        .trim_start_matches("error: ")
-        .to_owned();
+    let mut what = lines.next().unwrap_or("the command line is wrong").trim_start_matches("error: ").to_owned();
     let rest: Vec<&str> = lines.collect();
     let usage = rest.iter().find_map(|line| line.strip_prefix("Usage: "));
-    let why: Vec<&str> = rest
+    let mut why: Vec<String> = rest
         .iter()
-        .take_while(|line| {
-            !line.starts_with("Usage: ") && !line.starts_with("For more information")
-        })
-        .copied()
+        .take_while(|line| !line.starts_with("Usage: ") && !line.starts_with("For more information"))
+        .map(|line| line.trim_start_matches("tip: ").to_owned())
         .collect();
-    let why = if why.is_empty() {
-        "the command does not take it so".to_owned()
-    } else {
-        why.join("; ")
-    };
-    let next = usage.map_or_else(
-        || "see 'volctl --help'".to_owned(),
-        |usage| format!("usage: {usage} (more with --help)"),
-    );
+    // One of our own checks refused a value: its words are the reason.
+    if let Some(source) = std::error::Error::source(error) {
+        let source = source.to_string();
+        if let Some(short) = what.strip_suffix(&format!(": {source}")) {
+            what = short.to_owned();
+        }
+        why.insert(0, source);
+    }
+    let why = if why.is_empty() { "the command does not take it so".to_owned() } else { why.join("; ") };
+    let next =
+        usage.map_or_else(|| "see 'volctl --help'".to_owned(), |usage| format!("usage: {usage} (more with --help)"));
     Failure::usage(what, why, next)
 }
 

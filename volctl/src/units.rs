@@ -39,16 +39,12 @@ fn split(text: &str) -> Result<(u64, &str), UnitError> {
     if text.is_empty() {
         return Err(UnitError::Empty);
     }
-    let end = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     if digits.is_empty() {
         return Err(UnitError::NoNumber(text.to_owned()));
     }
-    let number = digits
-        .parse()
-        .map_err(|_| UnitError::TooLarge(text.to_owned()))?;
+    let number = digits.parse().map_err(|_| UnitError::TooLarge(text.to_owned()))?;
     Ok((number, unit))
 }
 
@@ -65,17 +61,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         "h" => 3_600_000,
         "" => return Err(UnitError::NoUnit(text.to_owned())),
         other => {
-            return Err(UnitError::UnknownUnit {
-                unit: other.to_owned(),
-                kind: "duration",
-                known: "ms, s, m, h",
-            });
+            return Err(UnitError::UnknownUnit { unit: other.to_owned(), kind: "duration", known: "ms, s, m, h" });
         }
     };
-    number
-        .checked_mul(millis_per_unit)
-        .map(Duration::from_millis)
-        .ok_or_else(|| UnitError::TooLarge(text.to_owned()))
+    number.checked_mul(millis_per_unit).map(Duration::from_millis).ok_or_else(|| UnitError::TooLarge(text.to_owned()))
 }
 
 /// Prints a duration with the largest unit that divides it, in whole milliseconds (rounded down).
@@ -102,14 +91,8 @@ pub fn parse_size(text: &str) -> Result<u64, UnitError> {
     let shift = SIZE_UNITS
         .iter()
         .find_map(|(name, shift)| (*name == unit).then_some(*shift))
-        .ok_or_else(|| UnitError::UnknownUnit {
-            unit: unit.to_owned(),
-            kind: "size",
-            known: "none, K, M, G, T",
-        })?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| UnitError::TooLarge(text.to_owned()))
+        .ok_or_else(|| UnitError::UnknownUnit { unit: unit.to_owned(), kind: "size", known: "none, K, M, G, T" })?;
+    number.checked_mul(1 << shift).ok_or_else(|| UnitError::TooLarge(text.to_owned()))
 }
 
 /// Prints a size exactly, with the largest unit that divides it.
@@ -118,10 +101,7 @@ pub fn format_size(bytes: u64) -> String {
     SIZE_UNITS
         .iter()
         .find(|(_, shift)| bytes != 0 && bytes.is_multiple_of(1 << shift))
-        .map_or_else(
-            || bytes.to_string(),
-            |(name, shift)| format!("{}{name}", bytes >> shift),
-        )
+        .map_or_else(|| bytes.to_string(), |(name, shift)| format!("{}{name}", bytes >> shift))
 }
 
 /// Prints a size for people, rounded to a tenth of the largest unit that it reaches: `12.3G`. Not read back.
@@ -169,19 +149,10 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_written() {
-        for (text, millis) in [
-            ("250ms", 250),
-            ("2s", 2_000),
-            ("1m", 60_000),
-            ("1h", 3_600_000),
-            ("0s", 0),
-            ("90s", 90_000),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+        for (text, millis) in
+            [("250ms", 250), ("2s", 2_000), ("1m", 60_000), ("1h", 3_600_000), ("0s", 0), ("90s", 90_000)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
     }
 
@@ -190,18 +161,9 @@ mod tests {
         assert_eq!(parse_duration(""), Err(UnitError::Empty));
         assert_eq!(parse_duration("5"), Err(UnitError::NoUnit("5".into())));
         assert_eq!(parse_duration("s"), Err(UnitError::NoNumber("s".into())));
-        assert_eq!(
-            parse_duration("-1s"),
-            Err(UnitError::NoNumber("-1s".into()))
-        );
-        assert_eq!(
-            parse_duration("99999999999999999999s"),
-            Err(UnitError::TooLarge("99999999999999999999s".into()))
-        );
-        assert_eq!(
-            parse_duration("18446744073709551615h"),
-            Err(UnitError::TooLarge("18446744073709551615h".into()))
-        );
+        assert_eq!(parse_duration("-1s"), Err(UnitError::NoNumber("-1s".into())));
+        assert_eq!(parse_duration("99999999999999999999s"), Err(UnitError::TooLarge("99999999999999999999s".into())));
+        assert_eq!(parse_duration("18446744073709551615h"), Err(UnitError::TooLarge("18446744073709551615h".into())));
         for text in ["1.5s", "1 s", "2sec", "1m30s", "1S", "１s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
@@ -209,23 +171,11 @@ mod tests {
 
     #[test]
     fn printed_durations_and_sizes_read_back_the_same() {
-        for millis in [
-            0, 1, 250, 999, 1_000, 1_500, 59_000, 60_000, 90_000, 3_600_000, 86_400_000,
-        ] {
+        for millis in [0, 1, 250, 999, 1_000, 1_500, 59_000, 60_000, 90_000, 3_600_000, 86_400_000] {
             let duration = Duration::from_millis(millis);
             assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }
-        for bytes in [
-            0,
-            1,
-            1_023,
-            1_024,
-            1_536,
-            16 << 20,
-            1 << 30,
-            3 << 40,
-            u64::MAX,
-        ] {
+        for bytes in [0, 1, 1_023, 1_024, 1_536, 16 << 20, 1 << 30, 3 << 40, u64::MAX] {
             assert_eq!(parse_size(&format_size(bytes)), Ok(bytes));
         }
         assert_eq!(format_duration(Duration::from_mins(10)), "10m");
@@ -236,10 +186,7 @@ mod tests {
     fn sizes_are_powers_of_1024_and_bad_ones_refused() {
         assert_eq!(parse_size("16M"), Ok(16 * 1024 * 1024));
         assert_eq!(parse_size("512"), Ok(512));
-        assert_eq!(
-            parse_size("18446744073709551615K"),
-            Err(UnitError::TooLarge("18446744073709551615K".into()))
-        );
+        assert_eq!(parse_size("18446744073709551615K"), Err(UnitError::TooLarge("18446744073709551615K".into())));
         for text in ["", "M", "1m", "1.5G", "1GB", "-1"] {
             assert!(parse_size(text).is_err(), "{text}");
         }

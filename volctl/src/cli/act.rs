@@ -17,9 +17,7 @@ fn show(reply: &ActReply, context: &mut Context<'_>) {
 }
 
 fn volume(args: VolumeArgs) -> VolumeCall {
-    VolumeCall {
-        volume: args.volume,
-    }
+    VolumeCall { volume: args.volume }
 }
 
 /// `volctl withdraw`.
@@ -35,22 +33,9 @@ pub fn withdraw(args: VolumeArgs, context: &mut Context<'_>) -> Result<(), Failu
 /// # Errors
 /// The daemon's [`Failure`], or exit 7.
 pub fn answer(args: AnswerArgs, context: &mut Context<'_>) -> Result<(), Failure> {
-    let AnswerArgs {
-        volume,
-        client,
-        answer,
-        message,
-    } = args;
+    let AnswerArgs { volume, client, answer, message } = args;
     let message = message.unwrap_or_default();
-    act(
-        &Call::Answer(AnswerCall {
-            volume,
-            client,
-            answer,
-            message,
-        }),
-        context,
-    )
+    act(&Call::Answer(AnswerCall { volume, client, answer, message }), context)
 }
 
 /// `volctl release`.
@@ -90,10 +75,7 @@ pub fn unmount(args: VolumeArgs, context: &mut Context<'_>) -> Result<(), Failur
 /// # Errors
 /// The daemon's [`Failure`], or exit 7.
 pub fn takeover(args: TakeoverArgs, context: &mut Context<'_>) -> Result<(), Failure> {
-    let call = Call::Takeover(TakeoverCall {
-        volume: args.volume,
-        yes_i_know: args.yes_i_know,
-    });
+    let call = Call::Takeover(TakeoverCall { volume: args.volume, yes_i_know: args.yes_i_know });
     let last = context.connect()?.call_more(&call, |value| {
         let step: ActReply = decode_reply(value)?;
         show(&step, context);

@@ -14,8 +14,8 @@ use crate::wire::call::Answer3;
 mod tables;
 
 pub use tables::{
-    AllowArgs, CheckArgs, ClientAddArgs, ClientCommand, ControlArgs, DumpArgs, InitArgs,
-    RemoveArgs, SetArgs, SetClientArgs, VolumeAddArgs, VolumeCommand,
+    AllowArgs, CheckArgs, ClientAddArgs, ClientCommand, ControlArgs, DumpArgs, InitArgs, RemoveArgs, SetArgs,
+    SetClientArgs, VolumeAddArgs, VolumeCommand,
 };
 
 /// Share disks between computers: one writer at a time, everyone else reading, no server
@@ -90,9 +90,7 @@ Examples:
     Release(VolumeArgs),
 
     /// Switch to the newest published state of a volume
-    #[command(
-        after_long_help = "Files that are open stay as they are.\n\nExample:\n  volctl refresh footage"
-    )]
+    #[command(after_long_help = "Files that are open stay as they are.\n\nExample:\n  volctl refresh footage")]
     Refresh(VolumeArgs),
 
     /// Mount a volume for reading
@@ -144,9 +142,7 @@ Examples:
     Allow(AllowArgs),
 
     /// Change a setting of a volume
-    #[command(
-        after_long_help = "Example:\n  volctl set footage write-enabled off --control /dev/ctl"
-    )]
+    #[command(after_long_help = "Example:\n  volctl set footage write-enabled off --control /dev/ctl")]
     Set(SetArgs),
 
     /// Change a setting of a client
@@ -161,9 +157,7 @@ Examples:
     Dump(DumpArgs),
 
     /// Verify the tables, and restore lost copies
-    #[command(
-        after_long_help = "Examples:\n  volctl check /dev/ctl\n  volctl check /dev/ctl --repair"
-    )]
+    #[command(after_long_help = "Examples:\n  volctl check /dev/ctl\n  volctl check /dev/ctl --repair")]
     Check(CheckArgs),
 
     /// Run the daemon in the foreground
@@ -183,15 +177,11 @@ Example:
     Bench(BenchArgs),
 
     /// Print a completion script for a shell
-    #[command(
-        after_long_help = "Example:\n  volctl completions bash > /etc/bash_completion.d/volctl"
-    )]
+    #[command(after_long_help = "Example:\n  volctl completions bash > /etc/bash_completion.d/volctl")]
     Completions(CompletionsArgs),
 
     /// Print the manual page, or write all of them
-    #[command(
-        after_long_help = "Examples:\n  volctl man | man -l -\n  volctl man /usr/local/share/man/man1"
-    )]
+    #[command(after_long_help = "Examples:\n  volctl man | man -l -\n  volctl man /usr/local/share/man/man1")]
     Man(ManArgs),
 
     /// Close the gates when the daemon or its lease is gone (started by the daemon)

@@ -2,8 +2,8 @@
 
 use super::Context;
 use super::args::{
-    AllowArgs, BenchArgs, CheckArgs, ClientCommand, Command, DemoArgs, DumpArgs, GuardianArgs,
-    InitArgs, SetArgs, SetClientArgs, VolumeCommand,
+    AllowArgs, BenchArgs, CheckArgs, ClientCommand, Command, DemoArgs, DumpArgs, GuardianArgs, InitArgs, SetArgs,
+    SetClientArgs, VolumeCommand,
 };
 use super::output::Ui;
 use super::values::ClientSetting;
@@ -58,11 +58,7 @@ fn log_to_stderr() {
 }
 
 fn not_built(what: &str) -> Failure {
-    Failure::failed(
-        format!("'{what}' does nothing yet"),
-        "it is not built yet",
-        "wait for a later version",
-    )
+    Failure::failed(format!("'{what}' does nothing yet"), "it is not built yet", "wait for a later version")
 }
 
 fn init(_args: &InitArgs, _ui: &mut Ui) -> Result<(), Failure> {

@@ -33,14 +33,10 @@ pub fn man(args: &ManArgs, context: &mut Context<'_>) -> Result<(), Failure> {
         let place = dir.display().to_string();
         std::fs::create_dir_all(dir).map_err(failed(place.clone()))?;
         clap_mangen::generate_to(super::command(), dir).map_err(failed(place))?;
-        context
-            .ui
-            .say(&format!("manual pages written to {}", dir.display()));
+        context.ui.say(&format!("manual pages written to {}", dir.display()));
     } else {
         let mut page = Vec::new();
-        clap_mangen::Man::new(super::command())
-            .render(&mut page)
-            .map_err(failed("memory".to_owned()))?;
+        clap_mangen::Man::new(super::command()).render(&mut page).map_err(failed("memory".to_owned()))?;
         context.ui.bytes(&page);
     }
     Ok(())

@@ -14,9 +14,7 @@ use crate::wire::outcome::{Failure, one_line};
 /// # Errors
 /// The daemon's [`Failure`], or exit 7, also when the daemon ends meanwhile.
 pub fn run(args: &LogArgs, context: &mut Context<'_>) -> Result<(), Failure> {
-    let call = Call::Log(LogCall {
-        follow: args.follow,
-    });
+    let call = Call::Log(LogCall { follow: args.follow });
     let mut client = context.connect()?;
     let last = if args.follow {
         client.call_more(&call, |value| {
@@ -42,20 +40,10 @@ fn show(reply: &LogReply, context: &mut Context<'_>) {
 fn line(event: &EventRecord) -> String {
     let time = DateTime::parse_from_rfc3339(&event.time).map_or_else(
         |_| event.time.clone(),
-        |time| {
-            time.with_timezone(&Local)
-                .format("%Y-%m-%d %H:%M:%S%.3f")
-                .to_string()
-        },
+        |time| time.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S%.3f").to_string(),
     );
-    let volume = event
-        .volume
-        .as_ref()
-        .map_or_else(String::new, |volume| format!("{volume}: "));
-    one_line(&format!(
-        "{time}  {:<22} {volume}{}",
-        event.event, event.text
-    ))
+    let volume = event.volume.as_ref().map_or_else(String::new, |volume| format!("{volume}: "));
+    one_line(&format!("{time}  {:<22} {volume}{}", event.event, event.text))
 }
 
 #[cfg(test)]
@@ -65,12 +53,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_safe_line() {
-        let mut event = EventRecord::new(EventName::RequestReceived, "bob asks: \"a\nb\x1b[2J\"")
-            .volume("footage");
+        let mut event = EventRecord::new(EventName::RequestReceived, "bob asks: \"a\nb\x1b[2J\"").volume("footage");
         event.time = "not a time".to_owned();
-        assert_eq!(
-            line(&event),
-            "not a time  request.received       footage: bob asks: \"a b\u{fffd}[2J\""
-        );
+        assert_eq!(line(&event), "not a time  request.received       footage: bob asks: \"a b\u{fffd}[2J\"");
     }
 }

@@ -22,23 +22,13 @@ impl Ui {
     #[must_use]
     pub fn process() -> Self {
         let terminal = io::stdout().is_terminal();
-        Self {
-            terminal,
-            ..Self::new(Box::new(io::stdout()), Box::new(io::stderr()))
-        }
+        Self { terminal, ..Self::new(Box::new(io::stdout()), Box::new(io::stderr())) }
     }
 
     /// Any two streams, neither of them a terminal.
     #[must_use]
     pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self {
-            out,
-            err,
-            json: false,
-            terminal: false,
-            closed: false,
-            broken: None,
-        }
+        Self { out, err, json: false, terminal: false, closed: false, broken: None }
     }
 
     /// Chooses JSON or text.
@@ -108,16 +98,9 @@ impl Ui {
 
     /// Prints a failure on stderr: three lines, or one of JSON.
     pub fn failure(&mut self, failure: &Failure) {
-        let text = if self.json {
-            failure.to_json() + "\n"
-        } else {
-            failure.to_lines()
-        };
+        let text = if self.json { failure.to_json() + "\n" } else { failure.to_lines() };
         // There is no further place to complain to.
-        let _ = self
-            .err
-            .write_all(text.as_bytes())
-            .and_then(|()| self.err.flush());
+        let _ = self.err.write_all(text.as_bytes()).and_then(|()| self.err.flush());
     }
 
     /// Prints a remark on stderr, in either mode: what the person should know although the command goes on.
@@ -145,29 +128,17 @@ impl Ui {
 /// Lays rows out in columns two spaces apart; the last column is not padded. Cells are made safe for a terminal.
 #[must_use]
 pub fn table(rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| one_line(cell)).collect())
-        .collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|column| {
-            rows.iter()
-                .filter_map(|row| row.get(column))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
+        .map(|column| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0))
         .collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             line.push_str(cell);
-            line.extend(std::iter::repeat_n(
-                ' ',
-                width.saturating_sub(cell.chars().count()) + 2,
-            ));
+            line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count()) + 2));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -193,27 +164,18 @@ mod tests {
 
     #[test]
     fn a_closed_pipe_is_quiet_success_and_a_full_disk_a_failure() {
-        let mut ui = Ui::new(
-            Box::new(Failing(io::ErrorKind::BrokenPipe)),
-            Box::new(io::sink()),
-        );
+        let mut ui = Ui::new(Box::new(Failing(io::ErrorKind::BrokenPipe)), Box::new(io::sink()));
         ui.text("x");
         assert!(ui.is_closed());
         assert_eq!(ui.finish(), Ok(()));
-        let mut ui = Ui::new(
-            Box::new(Failing(io::ErrorKind::StorageFull)),
-            Box::new(io::sink()),
-        );
+        let mut ui = Ui::new(Box::new(Failing(io::ErrorKind::StorageFull)), Box::new(io::sink()));
         ui.text("x");
         assert_eq!(ui.finish().expect_err("not written").exit, ExitCode::Failed);
     }
 
     #[test]
     fn columns_line_up_by_characters_and_cells_are_safe() {
-        let rows = [
-            vec!["é".to_owned(), "b".to_owned()],
-            vec!["long".to_owned(), "\x1b[2Jx".to_owned()],
-        ];
+        let rows = [vec!["é".to_owned(), "b".to_owned()], vec!["long".to_owned(), "\x1b[2Jx".to_owned()]];
         assert_eq!(table(&rows), "é     b\nlong  \u{fffd}[2Jx\n");
         assert_eq!(table(&[]), "");
     }

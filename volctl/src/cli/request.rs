@@ -12,14 +12,8 @@ use crate::wire::outcome::{Failure, one_line};
 /// # Errors
 /// The daemon's [`Failure`]: 3 refused, 4 when only the waiting ended; or exit 7.
 pub fn run(args: RequestArgs, context: &mut Context<'_>) -> Result<(), Failure> {
-    let wait_ms = args
-        .wait
-        .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-    let call = Call::Request(RequestCall {
-        volume: args.volume,
-        message: args.message.unwrap_or_default(),
-        wait_ms,
-    });
+    let wait_ms = args.wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let call = Call::Request(RequestCall { volume: args.volume, message: args.message.unwrap_or_default(), wait_ms });
     let mut client = context.connect()?;
     let last = if wait_ms.is_some() {
         client.call_more(&call, |value| {
@@ -47,11 +41,7 @@ fn show(reply: &RequestReply, context: &mut Context<'_>) {
 pub fn list(context: &mut Context<'_>) -> Result<(), Failure> {
     let reply: RequestsReply = context.connect()?.call_as(&Call::Requests)?;
     context.ui.show(&reply, |reply| {
-        if reply.requests.is_empty() {
-            "no open requests".to_owned()
-        } else {
-            request_lines(&reply.requests)
-        }
+        if reply.requests.is_empty() { "no open requests".to_owned() } else { request_lines(&reply.requests) }
     });
     Ok(())
 }

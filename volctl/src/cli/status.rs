@@ -7,9 +7,7 @@ use crate::units::{round_duration_ms, round_size};
 use crate::wire::call::Call;
 use crate::wire::client::decode_reply;
 use crate::wire::outcome::{Failure, one_line};
-use crate::wire::status::{
-    Access, ClientStatus, Readers, RequestStatus, Status, VolumeState, VolumeStatus,
-};
+use crate::wire::status::{Access, ClientStatus, Readers, RequestStatus, Status, VolumeState, VolumeStatus};
 
 /// Cursor home, clear the screen.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -46,14 +44,8 @@ pub fn run(args: &StatusArgs, context: &mut Context<'_>) -> Result<(), Failure> 
 pub fn status_text(status: &Status) -> String {
     let mut text = head(status);
     for warning in &status.warnings {
-        let volume = warning
-            .volume
-            .as_ref()
-            .map_or_else(String::new, |volume| format!("{volume}: "));
-        text.push_str(&format!(
-            "warning: {}\n",
-            one_line(&format!("{volume}{}", warning.text))
-        ));
+        let volume = warning.volume.as_ref().map_or_else(String::new, |volume| format!("{volume}: "));
+        text.push_str(&format!("warning: {}\n", one_line(&format!("{volume}{}", warning.text))));
     }
     text.push('\n');
     text.push_str(&volumes(status));
@@ -77,16 +69,9 @@ fn head(status: &Status) -> String {
     } else {
         format!("lease {} left", round_duration_ms(control.lease_left_ms))
     };
-    let holder = control
-        .semaphore
-        .as_ref()
-        .map_or_else(String::new, |semaphore| {
-            format!(", {} is in it", semaphore.client)
-        });
-    let label = control
-        .label
-        .as_ref()
-        .map_or_else(String::new, |label| format!(" ({label})"));
+    let holder =
+        control.semaphore.as_ref().map_or_else(String::new, |semaphore| format!(", {} is in it", semaphore.client));
+    let label = control.label.as_ref().map_or_else(String::new, |label| format!(" ({label})"));
     let line = format!(
         "{} (slot {}, {state})   control {}{label}   lock {}{holder}   epoch {}",
         status.client, status.slot, control.path, control.lock, control.epoch
@@ -98,15 +83,7 @@ fn volumes(status: &Status) -> String {
     if status.volumes.is_empty() {
         return "no volumes\n".to_owned();
     }
-    let titles = [
-        "VOLUME",
-        "STATE",
-        "WRITER",
-        "GENERATION",
-        "ENFORCED",
-        "FREE",
-        "MOUNTED AT",
-    ];
+    let titles = ["VOLUME", "STATE", "WRITER", "GENERATION", "ENFORCED", "FREE", "MOUNTED AT"];
     let mut rows = vec![titles.map(str::to_owned).to_vec()];
     rows.extend(status.volumes.iter().map(volume_row));
     let laid_out = table(&rows);
@@ -146,19 +123,11 @@ fn details(volume: &VolumeStatus) -> Vec<String> {
         lines.push(format!("live: may be mixed while {writer} writes"));
     }
     if let Some(reason) = &volume.reason {
-        let locked = if volume.state == VolumeState::Locked {
-            "locked: "
-        } else {
-            ""
-        };
+        let locked = if volume.state == VolumeState::Locked { "locked: " } else { "" };
         lines.push(format!("{locked}{reason}"));
     }
     match (volume.waits_for, volume.wait_ms) {
-        (Some(what), Some(wait)) => lines.push(format!(
-            "waits up to {} {}",
-            round_duration_ms(wait),
-            what.words()
-        )),
+        (Some(what), Some(wait)) => lines.push(format!("waits up to {} {}", round_duration_ms(wait), what.words())),
         (Some(what), None) => lines.push(format!("waits {}", what.words())),
         (None, Some(wait)) => lines.push(format!("waits up to {}", round_duration_ms(wait))),
         (None, None) => {}
@@ -180,38 +149,26 @@ fn details(volume: &VolumeStatus) -> Vec<String> {
     match (volume.access, volume.write_enabled, volume.locked_out) {
         (Access::None, ..) => lines.push("this client may not use it".to_owned()),
         (_, false, _) => lines.push("writing is switched off by the administrator".to_owned()),
-        (Access::Write, true, true) => {
-            lines.push("this client is locked out of asking for write access".to_owned())
-        }
+        (Access::Write, true, true) => lines.push("this client is locked out of asking for write access".to_owned()),
         _ => {}
     }
     if let Some(note) = &volume.enforcement_note {
         lines.push(format!("{}: {note}", volume.enforcement.word()));
     }
     if volume.mounted_generations.len() > 1 {
-        lines.push(format!(
-            "still open: generations {}",
-            volume.mounted_generations.join(", ")
-        ));
+        lines.push(format!("still open: generations {}", volume.mounted_generations.join(", ")));
     }
     lines
 }
 
 fn clients(clients: &[ClientStatus]) -> String {
-    let mut rows = vec![
-        ["CLIENT", "SLOT", "STATE", "LAST BEAT", "HOST"]
-            .map(str::to_owned)
-            .to_vec(),
-    ];
+    let mut rows = vec![["CLIENT", "SLOT", "STATE", "LAST BEAT", "HOST"].map(str::to_owned).to_vec()];
     rows.extend(clients.iter().map(|client| {
         vec![
             client.name.clone(),
             client.slot.to_string(),
             client.state.word().to_owned(),
-            client.beat_age_ms.map_or_else(
-                || "-".to_owned(),
-                |age| format!("{} ago", round_duration_ms(age)),
-            ),
+            client.beat_age_ms.map_or_else(|| "-".to_owned(), |age| format!("{} ago", round_duration_ms(age))),
             client.host.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     }));
@@ -223,16 +180,8 @@ fn clients(clients: &[ClientStatus]) -> String {
 pub fn request_lines(requests: &[RequestStatus]) -> String {
     let mut text = String::new();
     for request in requests {
-        let to = if request.to.is_empty() {
-            String::new()
-        } else {
-            format!(" {}", request.to)
-        };
-        let message = if request.message.is_empty() {
-            String::new()
-        } else {
-            format!(": '{}'", request.message)
-        };
+        let to = if request.to.is_empty() { String::new() } else { format!(" {}", request.to) };
+        let message = if request.message.is_empty() { String::new() } else { format!(": '{}'", request.message) };
         let line = format!(
             "{} asks{to} for {}{message} ({} ago)",
             request.from,
@@ -242,11 +191,9 @@ pub fn request_lines(requests: &[RequestStatus]) -> String {
         text.push_str(&one_line(&line));
         text.push('\n');
         let answer = match request.answer {
-            None => format!(
-                "answer with: volctl answer {} {} yes|no|later",
-                word(&request.volume),
-                word(&request.from)
-            ),
+            None => {
+                format!("answer with: volctl answer {} {} yes|no|later", word(&request.volume), word(&request.from))
+            }
             Some(answer) if request.answer_message.is_empty() => {
                 format!("answer: {}", answer.word())
             }

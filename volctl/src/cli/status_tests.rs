@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::wire::call::Answer3;
-use crate::wire::status::{
-    ClientState, ControlStatus, Enforcement, WaitingClient, WaitsFor, Warning,
-};
+use crate::wire::status::{ClientState, ControlStatus, Enforcement, WaitingClient, WaitsFor, Warning};
 
 fn status() -> Status {
     Status {
@@ -32,10 +30,7 @@ fn status() -> Status {
                 readers: Readers::Live,
                 enforcement: Enforcement::Leased,
                 free_bytes: Some(13_260_000_000),
-                waiting: vec![WaitingClient {
-                    client: "carol".into(),
-                    age_ms: 1_200,
-                }],
+                waiting: vec![WaitingClient { client: "carol".into(), age_ms: 1_200 }],
                 ..VolumeStatus::default()
             },
             VolumeStatus {
@@ -64,11 +59,7 @@ fn status() -> Status {
             age_ms: 1_200,
             ..RequestStatus::default()
         }],
-        warnings: vec![Warning {
-            code: "x".into(),
-            text: "the event log is full".into(),
-            volume: None,
-        }],
+        warnings: vec![Warning { code: "x".into(), text: "the event log is full".into(), volume: None }],
     }
 }
 
@@ -105,68 +96,22 @@ fn a_live_volume_with_a_writer_never_goes_without_its_warning() {
 
 #[test]
 fn every_restriction_is_named() {
-    let base = VolumeStatus {
-        access: Access::Write,
-        write_enabled: true,
-        ..VolumeStatus::default()
-    };
+    let base = VolumeStatus { access: Access::Write, write_enabled: true, ..VolumeStatus::default() };
     assert!(details(&base).is_empty());
     for (volume, named) in [
+        (VolumeStatus { access: Access::None, ..base.clone() }, "may not use it"),
+        (VolumeStatus { write_enabled: false, ..base.clone() }, "switched off"),
+        (VolumeStatus { locked_out: true, ..base.clone() }, "locked out"),
+        (VolumeStatus { dirty: true, ..base.clone() }, "without a publish"),
+        (VolumeStatus { next: Some("carol".into()), ..base.clone() }, "promised to carol"),
         (
-            VolumeStatus {
-                access: Access::None,
-                ..base.clone()
-            },
-            "may not use it",
-        ),
-        (
-            VolumeStatus {
-                write_enabled: false,
-                ..base.clone()
-            },
-            "switched off",
-        ),
-        (
-            VolumeStatus {
-                locked_out: true,
-                ..base.clone()
-            },
-            "locked out",
-        ),
-        (
-            VolumeStatus {
-                dirty: true,
-                ..base.clone()
-            },
-            "without a publish",
-        ),
-        (
-            VolumeStatus {
-                next: Some("carol".into()),
-                ..base.clone()
-            },
-            "promised to carol",
-        ),
-        (
-            VolumeStatus {
-                enforcement_note: Some("queue_if_no_path".into()),
-                ..base.clone()
-            },
+            VolumeStatus { enforcement_note: Some("queue_if_no_path".into()), ..base.clone() },
             "advisory: queue_if_no_path",
         ),
-        (
-            VolumeStatus {
-                waits_for: Some(WaitsFor::Inflight),
-                ..base.clone()
-            },
-            "last writes",
-        ),
+        (VolumeStatus { waits_for: Some(WaitsFor::Inflight), ..base.clone() }, "last writes"),
     ] {
         let lines = details(&volume);
-        assert!(
-            lines.len() == 1 && lines[0].contains(named),
-            "{named}: {lines:?}"
-        );
+        assert!(lines.len() == 1 && lines[0].contains(named), "{named}: {lines:?}");
     }
 }
 
@@ -174,10 +119,7 @@ fn every_restriction_is_named() {
 fn answers_are_shown_and_names_quoted_for_a_shell() {
     let mut request = status().requests.remove(0);
     request.from = "carol's mac".into();
-    assert!(
-        request_lines(&[request.clone()])
-            .contains("volctl answer footage 'carol'\\''s mac' yes|no|later")
-    );
+    assert!(request_lines(&[request.clone()]).contains("volctl answer footage 'carol'\\''s mac' yes|no|later"));
     request.answer = Some(Answer3::Later);
     request.answer_message = "soon".into();
     assert!(request_lines(&[request]).contains("answer: later, 'soon'"));
@@ -185,17 +127,8 @@ fn answers_are_shown_and_names_quoted_for_a_shell() {
 
 #[test]
 fn a_client_without_volumes_or_lease_is_said_plainly() {
-    let text = status_text(&Status {
-        client: "bob".into(),
-        ..Status::default()
-    });
-    assert!(
-        text.contains("not logged on") && text.contains("no volumes"),
-        "{text}"
-    );
-    let text = status_text(&Status {
-        incarnation: 2,
-        ..Status::default()
-    });
+    let text = status_text(&Status { client: "bob".into(), ..Status::default() });
+    assert!(text.contains("not logged on") && text.contains("no volumes"), "{text}");
+    let text = status_text(&Status { incarnation: 2, ..Status::default() });
     assert!(text.contains("lease ended"), "{text}");
 }

@@ -91,10 +91,7 @@ pub struct Config {
     #[serde(default = "default_idle", deserialize_with = "deserialize_duration")]
     pub idle: Duration,
     /// How long an own request waits for an answer before it is taken back.
-    #[serde(
-        default = "default_request_timeout",
-        deserialize_with = "deserialize_duration"
-    )]
+    #[serde(default = "default_request_timeout", deserialize_with = "deserialize_duration")]
     pub request_timeout: Duration,
     /// When the file system is checked after a takeover.
     #[serde(default)]
@@ -149,11 +146,7 @@ impl OneOrMore {
 }
 
 fn paths<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Vec<PathBuf>, D::Error> {
-    Ok(OneOrMore::deserialize(input)?
-        .into_vec()
-        .into_iter()
-        .map(PathBuf::from)
-        .collect())
+    Ok(OneOrMore::deserialize(input)?.into_vec().into_iter().map(PathBuf::from).collect())
 }
 
 fn argv<'de, D: serde::Deserializer<'de>>(input: D) -> Result<Option<Vec<String>>, D::Error> {
@@ -189,14 +182,9 @@ impl Config {
             )
         };
         let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             let place = line.map_or_else(String::new, |line| format!("line {line}: "));
-            wrong(format!(
-                "{place}{}",
-                error.message().trim().replace('\n', "; ")
-            ))
+            wrong(format!("{place}{}", error.message().trim().replace('\n', "; ")))
         })?;
         config.check().map_err(wrong)?;
         Ok(config)
@@ -217,10 +205,7 @@ impl Config {
         check_path("state_dir", &self.state_dir)?;
         check_path("mount_root", &self.mount_root)?;
         if self.mount_root.parent().is_none() {
-            return Err(
-                "mount_root: '/' would hide the system's own directories; name one of its own"
-                    .to_owned(),
-            );
+            return Err("mount_root: '/' would hide the system's own directories; name one of its own".to_owned());
         }
         if self.mount_root == self.state_dir {
             return Err("mount_root and state_dir: they must be two directories".to_owned());
@@ -240,19 +225,11 @@ impl Config {
             ("publish", self.publish, millis(50), hour),
             ("grace", self.grace, Duration::ZERO, hour),
             ("idle", self.idle, Duration::ZERO, hour),
-            (
-                "request_timeout",
-                self.request_timeout,
-                millis(100),
-                hour * 24 * 7,
-            ),
+            ("request_timeout", self.request_timeout, millis(100), hour * 24 * 7),
         ] {
             if value < least || value > most {
                 let (least, most) = (format_duration(least), format_duration(most));
-                return Err(format!(
-                    "{key}: {} is not between {least} and {most}",
-                    format_duration(value)
-                ));
+                return Err(format!("{key}: {} is not between {least} and {most}", format_duration(value)));
             }
         }
         Ok(())
@@ -286,10 +263,7 @@ impl HooksConfig {
 
 fn check_path(key: &str, path: &Path) -> Result<(), String> {
     if !path.is_absolute() {
-        return Err(format!(
-            "{key}: '{}' is not an absolute path",
-            path.display()
-        ));
+        return Err(format!("{key}: '{}' is not an absolute path", path.display()));
     }
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(format!("{key}: '{}' contains '..'", path.display()));
@@ -316,19 +290,9 @@ mod tests {
         let config = parse(LEAST).expect("enough");
         assert_eq!(config.control, [PathBuf::from("/dev/c")]);
         assert_eq!(config.socket, Path::new("/run/volctl/volctl.sock"));
-        assert_eq!(
-            (
-                config.publish.as_secs(),
-                config.grace.as_secs(),
-                config.idle.as_secs()
-            ),
-            (5, 10, 5)
-        );
+        assert_eq!((config.publish.as_secs(), config.grace.as_secs(), config.idle.as_secs()), (5, 10, 5));
         assert_eq!(config.request_timeout.as_secs(), 600);
-        assert_eq!(
-            (config.takeover_check, config.gate),
-            (TakeoverCheck::Release, GateKind::Loop)
-        );
+        assert_eq!((config.takeover_check, config.gate), (TakeoverCheck::Release, GateKind::Loop));
         assert_eq!(config.hooks, HooksConfig::default());
     }
 
@@ -346,10 +310,7 @@ mod tests {
         assert_eq!(config.devices["footage"], Path::new("/dev/disk/by-id/x"));
         assert_eq!(config.hooks.on_request, Some(vec!["/bin/true".to_owned()]));
         assert_eq!(config.hooks.on_granted.map(|argv| argv.len()), Some(3));
-        assert_eq!(
-            (config.takeover_check, config.gate),
-            (TakeoverCheck::Before, GateKind::None)
-        );
+        assert_eq!((config.takeover_check, config.gate), (TakeoverCheck::Before, GateKind::None));
         assert_eq!(config.publish, Duration::from_millis(250));
     }
 
@@ -371,10 +332,7 @@ mod tests {
             ("takeover_check = true", "line 3"),
             ("[hooks]\non-request = 'true'", "hooks.on-request"),
             ("[hooks]\non-request = []", "the list is empty"),
-            (
-                "[hooks]\non-request = 5",
-                "line 4: expected a text or a list",
-            ),
+            ("[hooks]\non-request = 5", "line 4: expected a text or a list"),
             ("[hooks]\non-reqest = '/x'", "on-reqest"),
             ("[hooks]\nuser = ''", "hooks.user"),
             ("[devices]\n'a/b' = '/x'", "devices"),

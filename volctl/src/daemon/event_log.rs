@@ -115,27 +115,11 @@ impl EventLog {
             move || serve_all(&jobs_out, &ring, &lines, &trouble, &ending)
         };
         let failed = |error: std::io::Error| {
-            Failure::failed(
-                "the event log cannot be started",
-                error.to_string(),
-                "look at the limits of the service",
-            )
+            Failure::failed("the event log cannot be started", error.to_string(), "look at the limits of the service")
         };
-        thread::Builder::new()
-            .name("event-file".into())
-            .spawn(writer)
-            .map_err(failed)?;
-        thread::Builder::new()
-            .name("event-log".into())
-            .spawn(hub)
-            .map_err(failed)?;
-        Ok(Self {
-            path: state_dir.join(FILE_NAME),
-            ring,
-            trouble,
-            jobs: Some(jobs),
-            ended,
-        })
+        thread::Builder::new().name("event-file".into()).spawn(writer).map_err(failed)?;
+        thread::Builder::new().name("event-log".into()).spawn(hub).map_err(failed)?;
+        Ok(Self { path: state_dir.join(FILE_NAME), ring, trouble, jobs: Some(jobs), ended })
     }
 
     /// Notes an event: stamps it with time and number, keeps it, hands it on. Never waits.
@@ -169,11 +153,7 @@ impl EventLog {
             && let Job::Serve { reply, .. } = refused.into_inner()
         {
             let why = "too many events wait to be handed out";
-            reply.fail(Failure::busy(
-                "the log is not shown now",
-                why,
-                "try again in a moment",
-            ));
+            reply.fail(Failure::busy("the log is not shown now", why, "try again in a moment"));
         }
     }
 
@@ -182,11 +162,7 @@ impl EventLog {
     pub fn recent(&self, count: usize) -> Vec<Arc<EventRecord>> {
         with(&self.ring, |ring| {
             let skip = ring.events.len().saturating_sub(count);
-            ring.events
-                .iter()
-                .skip(skip)
-                .map(|(_, event)| Arc::clone(event))
-                .collect()
+            ring.events.iter().skip(skip).map(|(_, event)| Arc::clone(event)).collect()
         })
     }
 
@@ -196,19 +172,15 @@ impl EventLog {
         with(&self.trouble, |trouble| {
             let path = self.path.display();
             let text = match (&trouble.file, trouble.skipped) {
-                (Some(why), _) => format!(
-                    "events are not written to {path}: {why}; make room, or check who may write there"
-                ),
+                (Some(why), _) => {
+                    format!("events are not written to {path}: {why}; make room, or check who may write there")
+                }
                 (None, 0) => return None,
                 (None, n) => {
                     format!("{n} events were not written to {path}: its disk was too slow")
                 }
             };
-            Some(Warning {
-                code: "event_log".to_owned(),
-                text,
-                volume: None,
-            })
+            Some(Warning { code: "event_log".to_owned(), text, volume: None })
         })
     }
 }
@@ -235,9 +207,7 @@ fn serve_all(
         match job {
             Job::Event(number, event) => {
                 handed_out = number;
-                let reply = LogReply {
-                    events: vec![event.as_ref().clone()],
-                };
+                let reply = LogReply { events: vec![event.as_ref().clone()] };
                 followers.retain(|follower| follower.progress(&reply).is_ok());
                 if lines.try_send(event).is_err() {
                     with(trouble, |trouble| trouble.skipped += 1);
@@ -245,10 +215,7 @@ fn serve_all(
             }
             Job::Serve { follow, reply } => {
                 let events = with(ring, |ring| {
-                    let known = ring
-                        .events
-                        .iter()
-                        .filter(|(number, _)| *number <= handed_out);
+                    let known = ring.events.iter().filter(|(number, _)| *number <= handed_out);
                     known.map(|(_, event)| event.as_ref().clone()).collect()
                 });
                 let events = LogReply { events };
@@ -257,11 +224,7 @@ fn serve_all(
                     reply.done(&events);
                 } else if followers.len() >= FOLLOWERS_MAX {
                     let why = format!("{FOLLOWERS_MAX} others follow it already");
-                    reply.fail(Failure::busy(
-                        "the log is not followed",
-                        why,
-                        "close one of them",
-                    ));
+                    reply.fail(Failure::busy("the log is not followed", why, "close one of them"));
                 } else if reply.progress(&events).is_ok() {
                     followers.push(reply);
                 }
@@ -271,12 +234,7 @@ fn serve_all(
 }
 
 /// The file's thread.
-fn write_all(
-    mut file: EventFile,
-    lines: &Receiver<Arc<EventRecord>>,
-    trouble: &Shared<Trouble>,
-    _ending: &Sender<()>,
-) {
+fn write_all(mut file: EventFile, lines: &Receiver<Arc<EventRecord>>, trouble: &Shared<Trouble>, _ending: &Sender<()>) {
     for event in lines {
         let result = file.append(&event);
         let was_bad = with(trouble, |trouble| {

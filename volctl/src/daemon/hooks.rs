@@ -137,12 +137,7 @@ impl Hooks {
         ask_time: Duration,
         run_time: Duration,
     ) -> Result<Self, Failure> {
-        let identity = config
-            .user
-            .as_deref()
-            .map(Identity::look_up)
-            .transpose()?
-            .flatten();
+        let identity = config.user.as_deref().map(Identity::look_up).transpose()?.flatten();
         let runner = Arc::new(Runner {
             client: client.to_owned(),
             identity,
@@ -158,22 +153,10 @@ impl Hooks {
             let _ending = ending;
             jobs.iter().for_each(|job| worker.run(&job));
         };
-        thread::Builder::new()
-            .name("hooks".into())
-            .spawn(body)
-            .map_err(|error| {
-                Failure::failed(
-                    "hooks cannot be run",
-                    error.to_string(),
-                    "look at the limits of the service",
-                )
-            })?;
-        Ok(Self {
-            config: config.clone(),
-            runner,
-            queue,
-            ended,
-        })
+        thread::Builder::new().name("hooks".into()).spawn(body).map_err(|error| {
+            Failure::failed("hooks cannot be run", error.to_string(), "look at the limits of the service")
+        })?;
+        Ok(Self { config: config.clone(), runner, queue, ended })
     }
 
     fn argv(&self, event: HookEvent) -> Option<Vec<String>> {
@@ -198,19 +181,9 @@ impl Hooks {
         let Some(argv) = self.argv(event) else { return };
         let job = Job { event, argv, facts };
         if event == HookEvent::Fenced {
-            self.at_once(
-                job,
-                |runner, job| runner.run(&job),
-                |problem| (self.runner.on_problem)(event, problem),
-            );
+            self.at_once(job, |runner, job| runner.run(&job), |problem| (self.runner.on_problem)(event, problem));
         } else if self.queue.try_send(job).is_err() {
-            (self.runner.on_problem)(
-                event,
-                format!(
-                    "{}: not run, too many hooks wait for their turn",
-                    event.key()
-                ),
-            );
+            (self.runner.on_problem)(event, format!("{}: not run, too many hooks wait for their turn", event.key()));
         }
     }
 
@@ -218,40 +191,22 @@ impl Hooks {
     /// Never waits.
     pub fn ask(&self, facts: HookFacts, then: impl FnOnce(HookAnswer) + Send + 'static) {
         let Some(argv) = self.config.on_request.clone() else {
-            return then(HookAnswer::AskPerson(
-                "there is no on-request hook".to_owned(),
-            ));
+            return then(HookAnswer::AskPerson("there is no on-request hook".to_owned()));
         };
-        let job = Job {
-            event: HookEvent::Request,
-            argv,
-            facts,
-        };
+        let job = Job { event: HookEvent::Request, argv, facts };
         // Shared, because only one of the two closures will run.
         let then = Arc::new(std::sync::Mutex::new(Some(then)));
         let answer = move |answer: HookAnswer| {
-            let then = then
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .take();
+            let then = then.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             if let Some(then) = then {
                 then(answer);
             }
         };
         let refused = answer.clone();
-        self.at_once(
-            job,
-            move |runner, job| answer(runner.decide(&job)),
-            |why| refused(HookAnswer::AskPerson(why)),
-        );
+        self.at_once(job, move |runner, job| answer(runner.decide(&job)), |why| refused(HookAnswer::AskPerson(why)));
     }
 
-    fn at_once(
-        &self,
-        job: Job,
-        body: impl FnOnce(&Runner, Job) + Send + 'static,
-        refused: impl FnOnce(String),
-    ) {
+    fn at_once(&self, job: Job, body: impl FnOnce(&Runner, Job) + Send + 'static, refused: impl FnOnce(String)) {
         let key = job.event.key();
         let running = InFlight(Arc::clone(&self.runner));
         if self.runner.at_once.fetch_add(1, Ordering::SeqCst) >= AT_ONCE_MAX {
@@ -299,11 +254,7 @@ impl Runner {
             ("VOLCTL_CLIENT", self.client.clone()),
             ("VOLCTL_VOLUME", facts.volume.clone()),
         ];
-        variables.extend(
-            optional
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value.clone()?))),
-        );
+        variables.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
         for (_, value) in &mut variables {
             // A message comes from another host, and no variable can hold a NUL.
             *value = value.replace('\0', "\u{fffd}");
@@ -312,12 +263,7 @@ impl Runner {
     }
 
     fn start(&self, job: &Job, limit: Duration) -> Ended {
-        run::run(
-            &job.argv,
-            &self.variables(job),
-            self.identity.as_ref(),
-            limit,
-        )
+        run::run(&job.argv, &self.variables(job), self.identity.as_ref(), limit)
     }
 
     fn run(&self, job: &Job) {
@@ -350,10 +296,7 @@ fn describe(job: &Job, ended: &Ended) -> String {
         Ended::Exited(code) => format!("{key}: {program} ended with {code}"),
         Ended::Signalled(signal) => format!("{key}: {program} was ended by signal {signal}"),
         Ended::Killed(limit) => {
-            format!(
-                "{key}: {program} took longer than {} and was killed",
-                crate::units::format_duration(*limit)
-            )
+            format!("{key}: {program} took longer than {} and was killed", crate::units::format_duration(*limit))
         }
         Ended::NotStarted(why) => format!("{key}: {program} could not be run: {why}"),
     }

@@ -21,10 +21,7 @@ impl Notifier {
 
     /// An orderly end has begun.
     pub fn stopping(self, status: &str) {
-        send(&[
-            NotifyState::Stopping,
-            NotifyState::Status(&one_line(status)),
-        ]);
+        send(&[NotifyState::Stopping, NotifyState::Status(&one_line(status))]);
     }
 
     /// The main loop still goes round.
@@ -34,9 +31,7 @@ impl Notifier {
 
     /// An orderly end needs this much more time.
     pub fn extend(self, time: Duration) {
-        send(&[NotifyState::ExtendTimeoutUsec(
-            u32::try_from(time.as_micros()).unwrap_or(u32::MAX),
-        )]);
+        send(&[NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))]);
     }
 
     /// How often [`Notifier::watchdog`] must be called: half of what the service manager asks; `None`: never.
@@ -80,9 +75,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("notify");
         let manager = UnixDatagram::bind(&path).expect("bind");
-        manager
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a time-out");
+        manager.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
         let output = Command::new(std::env::current_exe().expect("this test"))
             .args(["--exact", "daemon::notify::tests::spoken_by_a_child"])
             .env("NOTIFY_SOCKET", &path)

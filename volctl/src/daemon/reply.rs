@@ -59,14 +59,8 @@ impl Mailbox {
     /// When no event descriptor can be had.
     pub fn new(more: bool) -> Result<(Arc<Self>, ReplySender), nix::Error> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let mailbox = Arc::new(Self {
-            queue: Mutex::default(),
-            bell,
-        });
-        let sender = ReplySender {
-            mailbox: Arc::clone(&mailbox),
-            more,
-        };
+        let mailbox = Arc::new(Self { queue: Mutex::default(), bell });
+        let sender = ReplySender { mailbox: Arc::clone(&mailbox), more };
         Ok((mailbox, sender))
     }
 
@@ -101,11 +95,7 @@ impl Mailbox {
             if latest_may_go && let Some(status) = queue.latest.take() {
                 return Ok(Some(Outgoing::Latest(status)));
             }
-            if queue.finished && queue.latest.is_none() {
-                Err(Gone)
-            } else {
-                Ok(None)
-            }
+            if queue.finished && queue.latest.is_none() { Err(Gone) } else { Ok(None) }
         })
     }
 
@@ -232,8 +222,7 @@ impl Drop for ReplySender {
 
 fn to_value(value: &impl Serialize) -> Value {
     // Only maps with keys that are not text fail here, and no reply has one; an empty object is still a reply.
-    serde_json::to_value(value)
-        .unwrap_or_else(|error| serde_json::json!({"text": error.to_string()}))
+    serde_json::to_value(value).unwrap_or_else(|error| serde_json::json!({"text": error.to_string()}))
 }
 
 #[cfg(test)]
@@ -243,10 +232,7 @@ mod tests {
     use super::*;
 
     fn status(incarnation: u64) -> Arc<Status> {
-        Arc::new(Status {
-            incarnation,
-            ..Status::default()
-        })
+        Arc::new(Status { incarnation, ..Status::default() })
     }
 
     #[test]
@@ -256,18 +242,11 @@ mod tests {
             sender.latest(&status(incarnation)).expect("there");
         }
         assert!(matches!(mailbox.take(false), Ok(None)), "the pace is kept");
-        assert!(
-            matches!(mailbox.take(true), Ok(Some(Outgoing::Latest(s))) if s.incarnation == 1_000)
-        );
+        assert!(matches!(mailbox.take(true), Ok(Some(Outgoing::Latest(s))) if s.incarnation == 1_000));
         sender.latest(&status(1_001)).expect("there");
         sender.done(&json!({}));
-        assert!(
-            matches!(mailbox.take(false), Ok(Some(Outgoing::Latest(s))) if s.incarnation == 1_001)
-        );
-        assert!(matches!(
-            mailbox.take(false),
-            Ok(Some(Outgoing::Last(Ok(_))))
-        ));
+        assert!(matches!(mailbox.take(false), Ok(Some(Outgoing::Latest(s))) if s.incarnation == 1_001));
+        assert!(matches!(mailbox.take(false), Ok(Some(Outgoing::Last(Ok(_))))));
     }
 
     #[test]
@@ -283,14 +262,10 @@ mod tests {
     #[test]
     fn a_caller_of_one_reply_gets_only_the_last() {
         let (mailbox, sender) = Mailbox::new(false).expect("a mailbox");
-        sender
-            .progress(&json!({"step": 1}))
-            .expect("dropped silently");
+        sender.progress(&json!({"step": 1})).expect("dropped silently");
         sender.latest(&status(1)).expect("dropped silently");
         sender.done(&json!({"step": 2}));
-        assert!(
-            matches!(mailbox.take(true), Ok(Some(Outgoing::Last(Ok(value)))) if value["step"] == 2)
-        );
+        assert!(matches!(mailbox.take(true), Ok(Some(Outgoing::Last(Ok(value)))) if value["step"] == 2));
     }
 
     #[test]

@@ -75,12 +75,7 @@ struct Connections {
 impl Shared {
     fn connections<T>(&self, change: impl FnOnce(&mut Connections) -> T) -> T {
         // Each change is complete in itself, so a panic elsewhere leaves nothing half done.
-        change(
-            &mut self
-                .connections
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        change(&mut self.connections.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -110,15 +105,8 @@ impl SocketServer {
     ///
     /// # Errors
     /// As [`SocketServer::start`].
-    pub fn start_with(
-        path: &Path,
-        calls: Sender<Incoming>,
-        may_act: PeerCheck,
-    ) -> Result<Self, Failure> {
-        let limits = Limits {
-            idle: Duration::from_mins(1),
-            frame: crate::wire::frame::FRAME_TIME,
-        };
+    pub fn start_with(path: &Path, calls: Sender<Incoming>, may_act: PeerCheck) -> Result<Self, Failure> {
+        let limits = Limits { idle: Duration::from_mins(1), frame: crate::wire::frame::FRAME_TIME };
         Self::start_limited(path, calls, may_act, limits)
     }
 
@@ -143,15 +131,9 @@ impl SocketServer {
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let metadata = fs::symlink_metadata(path).map_err(failed)?;
-        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|e| failed(e.into()))?;
+        let stop = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(|e| failed(e.into()))?;
         let stop = Arc::new(stop);
-        let shared = Arc::new(Shared {
-            calls,
-            may_act,
-            connections: Mutex::default(),
-            limits,
-        });
+        let shared = Arc::new(Shared { calls, may_act, connections: Mutex::default(), limits });
         let thread = thread::Builder::new().name("socket".into()).spawn({
             let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
             move || listen(&listener, &stop, &shared)
@@ -186,8 +168,7 @@ impl SocketServer {
         let _ = self.stop.write(1);
         // A listener that panicked has stopped as well.
         let _ = listener.join();
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.file)
-        {
+        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.file) {
             // If this fails, the next daemon finds that nobody listens and removes it.
             let _ = fs::remove_file(&self.path);
         }
@@ -216,10 +197,7 @@ impl Drop for SocketServer {
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
-    let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty() && !parent.exists())
-    else {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty() && !parent.exists()) else {
         return Ok(());
     };
     fs::create_dir_all(parent)?;
@@ -233,18 +211,9 @@ fn take_lock(path: &Path) -> Result<Flock<fs::File>, Failure> {
     name.push(".lock");
     let name = PathBuf::from(name);
     let what = format!("cannot listen at {}", path.display());
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|error| {
-            Failure::failed(
-                &what,
-                format!("{}: {error}", name.display()),
-                "check the directory and who owns it",
-            )
-        })?;
+    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|error| {
+        Failure::failed(&what, format!("{}: {error}", name.display()), "check the directory and who owns it")
+    })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| in_use(&what))
 }
 
@@ -263,21 +232,11 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
     };
     if !metadata.file_type().is_socket() {
         let why = "there is a file of that name that is not a socket";
-        return Err(Failure::failed(
-            what,
-            why,
-            "move it away, or change 'socket' in the configuration",
-        ));
+        return Err(Failure::failed(what, why, "move it away, or change 'socket' in the configuration"));
     }
     match connect_socket(path, Duration::ZERO) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|error| {
-                Failure::failed(
-                    what,
-                    error.to_string(),
-                    "remove the old socket file by hand",
-                )
-            }),
+            .map_err(|error| Failure::failed(what, error.to_string(), "remove the old socket file by hand")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         // Connected, or a full queue: somebody listens.
         _ => Err(in_use(&what)),
@@ -286,10 +245,7 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
 
 fn listen(listener: &UnixListener, stop: &EventFd, shared: &Arc<Shared>) {
     loop {
-        let mut fds = [
-            PollFd::new(listener.as_fd(), PollFlags::POLLIN),
-            PollFd::new(stop.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
         if let Err(errno) = nix::poll::poll(&mut fds, PollTimeout::NONE)
             && errno != nix::errno::Errno::EINTR
         {
@@ -301,11 +257,7 @@ fn listen(listener: &UnixListener, stop: &EventFd, shared: &Arc<Shared>) {
         }
         match listener.accept() {
             Ok((stream, _)) => connection::start(stream, shared),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-                ) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(error) => {
                 // Out of descriptors, say: the queue stays readable, so do not spin on it.
                 tracing::warn!(%error, "a connection could not be taken");
@@ -333,11 +285,7 @@ impl Registered {
             all.open.insert(all.next_id, clone);
             Some(all.next_id)
         })?;
-        Some(Self {
-            shared: Arc::clone(shared),
-            id,
-            looker: false,
-        })
+        Some(Self { shared: Arc::clone(shared), id, looker: false })
     }
 
     /// Counts it among those who may only look; false when there are too many of them.

@@ -123,9 +123,7 @@ pub struct LogCall {
 struct NoParameters {}
 
 // Varlink writes an absent optional field as null or leaves it out.
-fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
-    input: D,
-) -> Result<T, D::Error> {
+fn null_is_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(input: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(input)?.unwrap_or_default())
 }
 
@@ -253,9 +251,8 @@ impl Call {
     }
 
     fn check_names(&self) -> Result<(), CallError> {
-        let named = |parameter, result: Result<(), NameError>| {
-            result.map_err(|why| CallError::InvalidName { parameter, why })
-        };
+        let named =
+            |parameter, result: Result<(), NameError>| result.map_err(|why| CallError::InvalidName { parameter, why });
         match self {
             Self::Status | Self::Monitor | Self::Requests | Self::Log(_) => Ok(()),
             Self::Withdraw(call)
@@ -274,24 +271,15 @@ impl Call {
             }
             Self::Takeover(call) => {
                 named("volume", check_name(&call.volume))?;
-                call.yes_i_know
-                    .as_deref()
-                    .map_or(Ok(()), |name| named("yes_i_know", check_name(name)))
+                call.yes_i_know.as_deref().map_or(Ok(()), |name| named("yes_i_know", check_name(name)))
             }
         }
     }
 }
 
 fn read<T: DeserializeOwned>(method: &str, parameters: Value) -> Result<T, CallError> {
-    let invalid = |why: String| CallError::InvalidParameters {
-        method: method.to_owned(),
-        why,
-    };
-    let parameters = if parameters.is_null() {
-        json!({})
-    } else {
-        parameters
-    };
+    let invalid = |why: String| CallError::InvalidParameters { method: method.to_owned(), why };
+    let parameters = if parameters.is_null() { json!({}) } else { parameters };
     // Serde would take an array for a struct, field by field.
     if !parameters.is_object() {
         return Err(invalid("they are not an object".to_owned()));

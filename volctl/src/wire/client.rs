@@ -59,9 +59,7 @@ pub fn connect_socket(path: &Path, limit: Duration) -> io::Result<UnixStream> {
         match connect(fd.as_raw_fd(), &address) {
             Ok(()) => return Ok(fd.into()),
             // Linux has no way to wait for room in the queue of a Unix listener.
-            Err(Errno::EAGAIN) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(20))
-            }
+            Err(Errno::EAGAIN) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -93,14 +91,9 @@ impl Client {
     /// # Errors
     /// A [`Failure`]: exit 7 when nobody listens there, 5 when it is too busy to answer, 2 for an impossible path.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
-        let stream =
-            connect_socket(path, CONNECT_TIME).map_err(|error| connect_failure(path, &error))?;
-        let stream = FrameStream::new(stream, REPLY_BYTES_MAX)
-            .map_err(|error| frame_failure(path, &error))?;
-        Ok(Self {
-            stream,
-            path: path.to_owned(),
-        })
+        let stream = connect_socket(path, CONNECT_TIME).map_err(|error| connect_failure(path, &error))?;
+        let stream = FrameStream::new(stream, REPLY_BYTES_MAX).map_err(|error| frame_failure(path, &error))?;
+        Ok(Self { stream, path: path.to_owned() })
     }
 
     /// A handle with which another thread can end a call of this connection.
@@ -109,9 +102,7 @@ impl Client {
     /// A [`Failure`] when no further file descriptor can be had.
     pub fn hang_up_handle(&self) -> Result<HangUp, Failure> {
         let clone = self.stream.socket().try_clone();
-        clone
-            .map(HangUp)
-            .map_err(|error| frame_failure(&self.path, &FrameError::Io(error)))
+        clone.map(HangUp).map_err(|error| frame_failure(&self.path, &FrameError::Io(error)))
     }
 
     /// Makes a call with one reply and returns its parameters.
@@ -152,11 +143,7 @@ impl Client {
         mut each: impl FnMut(Value) -> Result<bool, Failure>,
     ) -> Result<Option<Value>, Failure> {
         self.send(call, true)?;
-        let limit = if call.needs_more() {
-            None
-        } else {
-            patience(call)
-        };
+        let limit = if call.needs_more() { None } else { patience(call) };
         loop {
             let reply = self.receive(limit)?;
             if !reply.continues {
@@ -169,13 +156,8 @@ impl Client {
     }
 
     fn send(&mut self, call: &Call, more: bool) -> Result<(), Failure> {
-        let frame = CallFrame {
-            method: call.method(),
-            parameters: call.parameters(),
-            more,
-            oneway: false,
-            upgrade: false,
-        };
+        let frame =
+            CallFrame { method: call.method(), parameters: call.parameters(), more, oneway: false, upgrade: false };
         match self.stream.write(&frame, FRAME_TIME) {
             // A daemon that refuses the connection says why before it closes: read that instead.
             Ok(()) | Err(FrameError::Gone) => Ok(()),
@@ -197,9 +179,9 @@ impl Client {
 /// How long to wait for each reply of a call.
 fn patience(call: &Call) -> Option<Duration> {
     Some(match call {
-        Call::Request(request) => request.wait_ms.map_or(ACT_TIME, |wait| {
-            Duration::from_millis(wait).saturating_add(WAIT_SLACK)
-        }),
+        Call::Request(request) => {
+            request.wait_ms.map_or(ACT_TIME, |wait| Duration::from_millis(wait).saturating_add(WAIT_SLACK))
+        }
         // It waits until the writer is dead and its last writes have landed, however long these times are.
         Call::Takeover(_) => return None,
         call if call.acts() => ACT_TIME,
@@ -235,11 +217,9 @@ fn connect_failure(path: &Path, error: &io::Error) -> Failure {
             let why = "it listens but takes no connections: it hangs, is stopped, or has too many callers";
             Failure::busy(what, why, "look at the daemon's process, then try again")
         }
-        _ if error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32) => Failure::usage(
-            what,
-            "the path is longer than a Unix socket's can be (107 bytes)",
-            "use a shorter path",
-        ),
+        _ if error.raw_os_error() == Some(Errno::ENAMETOOLONG as i32) => {
+            Failure::usage(what, "the path is longer than a Unix socket's can be (107 bytes)", "use a shorter path")
+        }
         _ => Failure::no_daemon(what, error.to_string(), next),
     }
 }
@@ -293,15 +273,9 @@ mod tests {
     #[test]
     fn the_option_wins_over_the_variable_over_the_default() {
         let variable = Some(OsStr::new("/v"));
-        assert_eq!(
-            choose_socket(Some(Path::new("/o")), variable),
-            Path::new("/o")
-        );
+        assert_eq!(choose_socket(Some(Path::new("/o")), variable), Path::new("/o"));
         assert_eq!(choose_socket(None, variable), Path::new("/v"));
-        assert_eq!(
-            choose_socket(None, Some(OsStr::new(""))),
-            Path::new(DEFAULT_SOCKET)
-        );
+        assert_eq!(choose_socket(None, Some(OsStr::new(""))), Path::new(DEFAULT_SOCKET));
         assert_eq!(choose_socket(None, None), Path::new(DEFAULT_SOCKET));
     }
 
@@ -309,20 +283,11 @@ mod tests {
     fn no_daemon_is_exit_7() {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("s");
-        assert_eq!(
-            Client::connect(&path).expect_err("nobody").exit,
-            ExitCode::NoDaemon
-        );
+        assert_eq!(Client::connect(&path).expect_err("nobody").exit, ExitCode::NoDaemon);
         drop(UnixListener::bind(&path).expect("bind"));
-        assert_eq!(
-            Client::connect(&path).expect_err("nobody listens").exit,
-            ExitCode::NoDaemon
-        );
+        assert_eq!(Client::connect(&path).expect_err("nobody listens").exit, ExitCode::NoDaemon);
         let long = dir.path().join("x".repeat(200));
-        assert_eq!(
-            Client::connect(&long).expect_err("too long").exit,
-            ExitCode::Usage
-        );
+        assert_eq!(Client::connect(&long).expect_err("too long").exit, ExitCode::Usage);
     }
 
     #[test]
@@ -355,9 +320,6 @@ mod tests {
     fn a_daemon_that_dies_in_mid_reply_is_no_daemon_and_rubbish_is_failed() {
         assert_eq!(served_by(b"").exit, ExitCode::NoDaemon);
         assert_eq!(served_by(b"{\"parameters\":").exit, ExitCode::NoDaemon);
-        assert_eq!(
-            served_by(b"HTTP/1.1 400 Bad Request\0").exit,
-            ExitCode::Failed
-        );
+        assert_eq!(served_by(b"HTTP/1.1 400 Bad Request\0").exit, ExitCode::Failed);
     }
 }

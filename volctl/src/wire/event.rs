@@ -176,10 +176,7 @@ mod tests {
     #[test]
     fn event_names_are_distinct_and_plain() {
         let mut names: Vec<_> = EventName::ALL.iter().map(|name| name.as_str()).collect();
-        assert!(names.iter().all(|name| {
-            name.bytes()
-                .all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_'))
-        }));
+        assert!(names.iter().all(|name| { name.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'.' | b'_')) }));
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), EventName::ALL.len());
@@ -187,18 +184,9 @@ mod tests {
 
     #[test]
     fn an_event_is_one_flat_object_and_reads_back() {
-        let event = EventRecord::new(EventName::GrantTaken, "t")
-            .volume("footage")
-            .client("bob")
-            .fact("epoch", 41);
+        let event = EventRecord::new(EventName::GrantTaken, "t").volume("footage").client("bob").fact("epoch", 41);
         let json = serde_json::to_string(&event).expect("prints");
-        assert!(
-            json.contains(r#""event":"grant.taken""#) && json.contains(r#""epoch":41"#),
-            "{json}"
-        );
-        assert_eq!(
-            serde_json::from_str::<EventRecord>(&json).expect("own JSON"),
-            event
-        );
+        assert!(json.contains(r#""event":"grant.taken""#) && json.contains(r#""epoch":41"#), "{json}");
+        assert_eq!(serde_json::from_str::<EventRecord>(&json).expect("own JSON"), event);
     }
 }

@@ -61,9 +61,7 @@ pub enum FrameError {
 impl From<io::Error> for FrameError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::NotConnected => Self::Gone,
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected => Self::Gone,
             _ => Self::Io(error),
         }
     }
@@ -120,12 +118,7 @@ impl FrameStream {
     /// [`FrameError::Io`] when the socket cannot be made non-blocking.
     pub fn new(stream: UnixStream, bytes_max: usize) -> Result<Self, FrameError> {
         stream.set_nonblocking(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::new(),
-            searched: 0,
-            bytes_max,
-        })
+        Ok(Self { stream, buffer: Vec::new(), searched: 0, bytes_max })
     }
 
     /// The socket itself, to poll it or to shut it down.
@@ -146,16 +139,8 @@ impl FrameStream {
     ///
     /// # Errors
     /// Any [`FrameError`] but `NotUnderstood`.
-    pub fn read_bytes(
-        &mut self,
-        first: Option<Duration>,
-        whole: Duration,
-    ) -> Result<Option<Vec<u8>>, FrameError> {
-        let mut limit = if self.buffer.is_empty() {
-            first
-        } else {
-            Some(whole)
-        };
+    pub fn read_bytes(&mut self, first: Option<Duration>, whole: Duration) -> Result<Option<Vec<u8>>, FrameError> {
+        let mut limit = if self.buffer.is_empty() { first } else { Some(whole) };
         let mut deadline = limit.map(|limit| Instant::now() + limit);
         let mut chunk = [0_u8; 8 * 1024];
         loop {
@@ -165,9 +150,7 @@ impl FrameStream {
             match self.stream.read(&mut chunk) {
                 Ok(0) if self.buffer.is_empty() => return Ok(None),
                 Ok(0) => {
-                    return Err(FrameError::Cut {
-                        bytes: self.buffer.len(),
-                    });
+                    return Err(FrameError::Cut { bytes: self.buffer.len() });
                 }
                 Ok(n) => {
                     if self.buffer.is_empty() {
@@ -178,9 +161,7 @@ impl FrameStream {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !wait_for(&self.stream, PollFlags::POLLIN, deadline)? {
-                        return Err(FrameError::TimedOut {
-                            limit: limit.unwrap_or(whole),
-                        });
+                        return Err(FrameError::TimedOut { limit: limit.unwrap_or(whole) });
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -198,20 +179,14 @@ impl FrameStream {
         first: Option<Duration>,
         whole: Duration,
     ) -> Result<Option<T>, FrameError> {
-        self.read_bytes(first, whole)?
-            .map(|bytes| decode(&bytes))
-            .transpose()
+        self.read_bytes(first, whole)?.map(|bytes| decode(&bytes)).transpose()
     }
 
     fn take_frame(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        let nul = self.buffer[self.searched..]
-            .iter()
-            .position(|byte| *byte == 0);
+        let nul = self.buffer[self.searched..].iter().position(|byte| *byte == 0);
         let length = nul.map_or(self.buffer.len(), |offset| self.searched + offset);
         if length > self.bytes_max {
-            return Err(FrameError::TooBig {
-                max: self.bytes_max,
-            });
+            return Err(FrameError::TooBig { max: self.bytes_max });
         }
         self.searched = self.buffer.len();
         if nul.is_none() {
@@ -283,11 +258,7 @@ fn depth(bytes: &[u8]) -> usize {
 }
 
 /// Waits until the descriptor is ready (or has failed: the next call tells); false when the deadline has passed.
-fn wait_for(
-    socket: &impl AsFd,
-    events: PollFlags,
-    deadline: Option<Instant>,
-) -> Result<bool, FrameError> {
+fn wait_for(socket: &impl AsFd, events: PollFlags, deadline: Option<Instant>) -> Result<bool, FrameError> {
     loop {
         let timeout = poll_timeout(deadline);
         let mut fds = [PollFd::new(socket.as_fd(), events)];
@@ -307,11 +278,7 @@ fn wait_for(
 pub fn poll_timeout(deadline: Option<Instant>) -> PollTimeout {
     deadline.map_or(PollTimeout::NONE, |deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
-        let millis = if left.is_zero() {
-            0
-        } else {
-            left.as_millis() + 1
-        };
+        let millis = if left.is_zero() { 0 } else { left.as_millis() + 1 };
         // A wait longer than the type holds is cut short: every caller looks at the deadline again.
         PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
     })

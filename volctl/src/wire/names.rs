@@ -40,10 +40,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         Err(NameError::Empty)
     } else if name.len() > NAME_BYTES_MAX {
-        Err(NameError::TooLong {
-            bytes: name.len(),
-            max: NAME_BYTES_MAX,
-        })
+        Err(NameError::TooLong { bytes: name.len(), max: NAME_BYTES_MAX })
     } else if name.contains('/') {
         Err(NameError::Slash)
     } else if matches!(name, "." | "..") {
@@ -61,14 +58,8 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 /// [`NameError`], the first rule that it breaks.
 pub fn check_message(message: &str) -> Result<(), NameError> {
     if message.len() > MESSAGE_BYTES_MAX {
-        Err(NameError::TooLong {
-            bytes: message.len(),
-            max: MESSAGE_BYTES_MAX,
-        })
-    } else if message
-        .chars()
-        .any(|c| c.is_control() && c != '\n' && c != '\t')
-    {
+        Err(NameError::TooLong { bytes: message.len(), max: MESSAGE_BYTES_MAX })
+    } else if message.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
         Err(NameError::Control)
     } else {
         Ok(())
@@ -86,10 +77,7 @@ mod tests {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
         assert_eq!(check_name(""), Err(NameError::Empty));
-        assert_eq!(
-            check_name(&"é".repeat(32)),
-            Err(NameError::TooLong { bytes: 64, max: 63 })
-        );
+        assert_eq!(check_name(&"é".repeat(32)), Err(NameError::TooLong { bytes: 64, max: 63 }));
         assert_eq!(check_name("a/b"), Err(NameError::Slash));
         assert_eq!(check_name(".."), Err(NameError::Dot));
         for name in ["a\0", "a\nb", "\u{7f}", "\u{85}"] {
@@ -103,12 +91,6 @@ mod tests {
         assert_eq!(check_message("two\nlines\tand a tab"), Ok(()));
         assert_eq!(check_message("\x1b[2J"), Err(NameError::Control));
         assert_eq!(check_message(&"x".repeat(255)), Ok(()));
-        assert_eq!(
-            check_message(&"x".repeat(256)),
-            Err(NameError::TooLong {
-                bytes: 256,
-                max: 255
-            })
-        );
+        assert_eq!(check_message(&"x".repeat(256)), Err(NameError::TooLong { bytes: 256, max: 255 }));
     }
 }

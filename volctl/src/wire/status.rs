@@ -361,20 +361,10 @@ mod tests {
             VolumeState::Rw,
             VolumeState::Releasing,
         ] {
-            assert_eq!(
-                words(serde_json::json!(state)),
-                format!("\"{}\"", state.word())
-            );
+            assert_eq!(words(serde_json::json!(state)), format!("\"{}\"", state.word()));
         }
-        for enforcement in [
-            Enforcement::Fenced,
-            Enforcement::Leased,
-            Enforcement::Advisory,
-        ] {
-            assert_eq!(
-                words(serde_json::json!(enforcement)),
-                format!("\"{}\"", enforcement.word())
-            );
+        for enforcement in [Enforcement::Fenced, Enforcement::Leased, Enforcement::Advisory] {
+            assert_eq!(words(serde_json::json!(enforcement)), format!("\"{}\"", enforcement.word()));
         }
         assert_eq!(
             serde_json::json!([Access::None, Access::Read, Access::Write]).to_string(),
@@ -385,13 +375,7 @@ mod tests {
             r#"["snapshot","exclusive","live"]"#
         );
         assert_eq!(
-            serde_json::json!([
-                WaitsFor::Dead,
-                WaitsFor::Inflight,
-                WaitsFor::Grace,
-                WaitsFor::Claim
-            ])
-            .to_string(),
+            serde_json::json!([WaitsFor::Dead, WaitsFor::Inflight, WaitsFor::Grace, WaitsFor::Claim]).to_string(),
             r#"["dead","inflight","grace","claim"]"#
         );
         assert_eq!(

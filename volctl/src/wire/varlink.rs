@@ -39,11 +39,7 @@ pub fn service_reply(method: &str, parameters: &Value) -> Option<ReplyFrame> {
 /// A last reply that carries what came out.
 #[must_use]
 pub const fn done(parameters: Value) -> ReplyFrame {
-    ReplyFrame {
-        parameters,
-        continues: false,
-        error: None,
-    }
+    ReplyFrame { parameters, continues: false, error: None }
 }
 
 /// The reply to a call without `more` that needs it.
@@ -57,30 +53,21 @@ pub fn expected_more() -> ReplyFrame {
 pub fn call_error(error: &CallError) -> ReplyFrame {
     let why = error.to_string();
     match error {
-        CallError::InterfaceNotFound(interface) => service_error(
-            "InterfaceNotFound",
-            &json!({"interface": interface, "why": why}),
-        ),
-        CallError::MethodNotFound(method) => {
-            service_error("MethodNotFound", &json!({"method": method, "why": why}))
+        CallError::InterfaceNotFound(interface) => {
+            service_error("InterfaceNotFound", &json!({"interface": interface, "why": why}))
         }
-        CallError::InvalidParameters { method, .. } => service_error(
-            "InvalidParameter",
-            &json!({"parameter": method, "why": why}),
-        ),
-        CallError::InvalidName { parameter, .. } => service_error(
-            "InvalidParameter",
-            &json!({"parameter": parameter, "why": why}),
-        ),
+        CallError::MethodNotFound(method) => service_error("MethodNotFound", &json!({"method": method, "why": why})),
+        CallError::InvalidParameters { method, .. } => {
+            service_error("InvalidParameter", &json!({"parameter": method, "why": why}))
+        }
+        CallError::InvalidName { parameter, .. } => {
+            service_error("InvalidParameter", &json!({"parameter": parameter, "why": why}))
+        }
     }
 }
 
 fn service_error(name: &str, parameters: &Value) -> ReplyFrame {
-    ReplyFrame {
-        parameters: parameters.clone(),
-        continues: false,
-        error: Some(format!("{SERVICE}.{name}")),
-    }
+    ReplyFrame { parameters: parameters.clone(), continues: false, error: Some(format!("{SERVICE}.{name}")) }
 }
 
 /// A failure as an error reply, such as `io.volctl.Refused`.
@@ -107,10 +94,7 @@ pub fn failure_of(error: &str, parameters: &Value) -> Failure {
     {
         return failure;
     }
-    let why = parameters
-        .get("why")
-        .and_then(Value::as_str)
-        .map_or_else(|| parameters.to_string(), str::to_owned);
+    let why = parameters.get("why").and_then(Value::as_str).map_or_else(|| parameters.to_string(), str::to_owned);
     let why = format!("{error}: {why}");
     if error.starts_with(SERVICE) {
         Failure::usage(
@@ -119,11 +103,7 @@ pub fn failure_of(error: &str, parameters: &Value) -> Failure {
             "check that program and daemon are of the same version",
         )
     } else {
-        Failure::failed(
-            "the daemon reported an error",
-            why,
-            "see 'volctl log' for what happened before",
-        )
+        Failure::failed("the daemon reported an error", why, "see 'volctl log' for what happened before")
     }
 }
 
@@ -134,74 +114,40 @@ mod tests {
 
     #[test]
     fn the_service_describes_itself_and_every_call() {
-        let info =
-            service_reply("org.varlink.service.GetInfo", &Value::Null).expect("its own interface");
+        let info = service_reply("org.varlink.service.GetInfo", &Value::Null).expect("its own interface");
         assert_eq!(info.parameters["interfaces"][1], INTERFACE);
         let asked = json!({"interface": INTERFACE});
-        let reply = service_reply("org.varlink.service.GetInterfaceDescription", &asked)
-            .expect("its own interface");
-        let description = reply.parameters["description"]
-            .as_str()
-            .expect("text")
-            .to_owned();
+        let reply = service_reply("org.varlink.service.GetInterfaceDescription", &asked).expect("its own interface");
+        let description = reply.parameters["description"].as_str().expect("text").to_owned();
         for name in [
-            "Status", "Monitor", "Requests", "Request", "Withdraw", "Answer", "Release", "Refresh",
-            "Mount", "Unmount", "Takeover", "Log",
+            "Status", "Monitor", "Requests", "Request", "Withdraw", "Answer", "Release", "Refresh", "Mount", "Unmount",
+            "Takeover", "Log",
         ] {
             assert!(description.contains(&format!("method {name}(")), "{name}");
             let parsed = Call::parse(&format!("{INTERFACE}.{name}"), json!({"no such": 1}));
-            assert!(
-                matches!(parsed, Err(CallError::InvalidParameters { .. })),
-                "{name}"
-            );
+            assert!(matches!(parsed, Err(CallError::InvalidParameters { .. })), "{name}");
         }
-        for code in ExitCode::ALL
-            .into_iter()
-            .filter(|code| *code != ExitCode::Done)
-        {
-            assert!(
-                description.contains(&format!("error {} (", code.word())),
-                "{}",
-                code.word()
-            );
+        for code in ExitCode::ALL.into_iter().filter(|code| *code != ExitCode::Done) {
+            assert!(description.contains(&format!("error {} (", code.word())), "{}", code.word());
         }
     }
 
     #[test]
     fn unknown_service_methods_and_interfaces_are_named() {
-        let error = |method: &str, parameters| {
-            service_reply(method, &parameters)
-                .expect("own interface")
-                .error
-        };
-        assert_eq!(
-            error("org.varlink.service.Nope", json!({})),
-            Some("org.varlink.service.MethodNotFound".into())
-        );
+        let error = |method: &str, parameters| service_reply(method, &parameters).expect("own interface").error;
+        assert_eq!(error("org.varlink.service.Nope", json!({})), Some("org.varlink.service.MethodNotFound".into()));
         let method = "org.varlink.service.GetInterfaceDescription";
-        assert_eq!(
-            error(method, json!({})),
-            Some("org.varlink.service.InvalidParameter".into())
-        );
-        assert_eq!(
-            error(method, json!({"interface": "x.y"})),
-            Some("org.varlink.service.InterfaceNotFound".into())
-        );
+        assert_eq!(error(method, json!({})), Some("org.varlink.service.InvalidParameter".into()));
+        assert_eq!(error(method, json!({"interface": "x.y"})), Some("org.varlink.service.InterfaceNotFound".into()));
         assert!(service_reply("org.varlink.servicex.GetInfo", &json!({})).is_none());
     }
 
     #[test]
     fn failures_cross_the_wire_unchanged() {
-        for exit in ExitCode::ALL
-            .into_iter()
-            .filter(|code| *code != ExitCode::Done)
-        {
+        for exit in ExitCode::ALL.into_iter().filter(|code| *code != ExitCode::Done) {
             let failure = Failure::new(exit, "what", "why", "next");
             let reply = failure_reply(&failure);
-            assert_eq!(
-                failure_of(&reply.error.expect("an error"), &reply.parameters),
-                failure
-            );
+            assert_eq!(failure_of(&reply.error.expect("an error"), &reply.parameters), failure);
         }
     }
 
@@ -209,14 +155,8 @@ mod tests {
     fn a_strange_error_is_still_a_failure_and_never_success() {
         let strange = failure_of("com.example.Oops", &json!({"a": 1}));
         assert_eq!(strange.exit, ExitCode::Failed);
-        let lying = failure_of(
-            "io.volctl.Done",
-            &json!({"exit": 0, "what": "", "why": "", "next": ""}),
-        );
+        let lying = failure_of("io.volctl.Done", &json!({"exit": 0, "what": "", "why": "", "next": ""}));
         assert_ne!(lying.exit, ExitCode::Done);
-        assert_eq!(
-            failure_of("org.varlink.service.MethodNotFound", &json!({})).exit,
-            ExitCode::Usage
-        );
+        assert_eq!(failure_of("org.varlink.service.MethodNotFound", &json!({})).exit, ExitCode::Usage);
     }
 }

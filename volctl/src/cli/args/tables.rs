@@ -6,8 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::cli::values::{
-    self, AccessChoice, AutoResponse, ClientKey, ClientSetting, FsChoice, LockChoice, OnOff,
-    ReadersChoice, VolumeKey,
+    self, AccessChoice, AutoResponse, ClientKey, ClientSetting, FsChoice, LockChoice, OnOff, ReadersChoice, VolumeKey,
 };
 use crate::wire::outcome::Failure;
 
@@ -249,9 +248,7 @@ impl SetClientArgs {
     /// A [`Failure`] (exit 2) for a value that the key does not have.
     pub fn setting(&self) -> Result<ClientSetting, Failure> {
         Ok(match self.key {
-            ClientKey::AutoResponse => {
-                ClientSetting::AutoResponse(self.value_as::<AutoResponse>()?)
-            }
+            ClientKey::AutoResponse => ClientSetting::AutoResponse(self.value_as::<AutoResponse>()?),
             ClientKey::Admin => ClientSetting::Admin(self.value_as::<OnOff>()?.is_on()),
             ClientKey::Enabled => ClientSetting::Enabled(self.value_as::<OnOff>()?.is_on()),
             ClientKey::LockedOut => ClientSetting::LockedOut(self.value_as::<OnOff>()?.is_on()),
@@ -260,11 +257,7 @@ impl SetClientArgs {
     }
 
     fn value_as<T: ValueEnum>(&self) -> Result<T, Failure> {
-        let word = |value: &T| {
-            value
-                .to_possible_value()
-                .map_or_else(String::new, |value| value.get_name().to_owned())
-        };
+        let word = |value: &T| value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         T::from_str(&self.value, false).map_err(|_| {
             let known: Vec<String> = T::value_variants().iter().map(word).collect();
             let key = self.key.to_possible_value();

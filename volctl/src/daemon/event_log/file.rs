@@ -19,11 +19,7 @@ pub(super) struct EventFile {
 
 impl EventFile {
     pub(super) fn new(dir: &Path, bytes_max: u64) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            bytes_max,
-            open: None,
-        }
+        Self { dir: dir.to_owned(), bytes_max, open: None }
     }
 
     fn path(&self) -> PathBuf {
@@ -36,11 +32,7 @@ impl EventFile {
             return Ok(());
         }
         fs::create_dir_all(&self.dir)?;
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .read(true)
-            .open(self.path())?;
+        let mut file = OpenOptions::new().create(true).append(true).read(true).open(self.path())?;
         let mut bytes = file.metadata()?.len();
         if bytes > 0 {
             file.seek(SeekFrom::End(-1))?;
@@ -60,17 +52,14 @@ impl EventFile {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        let result =
-            self.make_room(length)
-                .and_then(|()| self.open())
-                .and_then(|()| match &mut self.open {
-                    Some((file, bytes)) => {
-                        file.write_all(&line)?;
-                        *bytes += length;
-                        Ok(())
-                    }
-                    None => Err(io::ErrorKind::NotFound.into()),
-                });
+        let result = self.make_room(length).and_then(|()| self.open()).and_then(|()| match &mut self.open {
+            Some((file, bytes)) => {
+                file.write_all(&line)?;
+                *bytes += length;
+                Ok(())
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
+        });
         if result.is_err() {
             self.open = None;
         }
@@ -78,11 +67,7 @@ impl EventFile {
     }
 
     fn make_room(&mut self, length: u64) -> io::Result<()> {
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|(_, bytes)| *bytes > 0 && bytes.saturating_add(length) > self.bytes_max)
-        {
+        if self.open.as_ref().is_some_and(|(_, bytes)| *bytes > 0 && bytes.saturating_add(length) > self.bytes_max) {
             self.open = None;
             fs::rename(self.path(), self.dir.join(format!("{FILE_NAME}.1")))?;
         }
@@ -95,10 +80,7 @@ impl EventFile {
         for name in [format!("{FILE_NAME}.1"), FILE_NAME.to_owned()] {
             // What cannot be read is not there to show; that it cannot be written is said elsewhere.
             let tail = tail(&self.dir.join(name)).unwrap_or_default();
-            events.extend(
-                tail.split(|byte| *byte == b'\n')
-                    .filter_map(|line| serde_json::from_slice(line).ok()),
-            );
+            events.extend(tail.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
         }
         let skip = events.len().saturating_sub(count);
         events.split_off(skip)
@@ -111,9 +93,7 @@ fn tail(path: &Path) -> io::Result<Vec<u8>> {
     if !metadata.is_file() {
         return Ok(Vec::new());
     }
-    file.seek(SeekFrom::Start(
-        metadata.len().saturating_sub(TAIL_BYTES_MAX),
-    ))?;
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL_BYTES_MAX)))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)

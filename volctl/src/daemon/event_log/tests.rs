@@ -30,10 +30,7 @@ fn next(mailbox: &Mailbox) -> Outgoing {
 
 fn numbers(value: &serde_json::Value) -> Vec<u64> {
     let events = value["events"].as_array().expect("events");
-    events
-        .iter()
-        .filter_map(|event| event["n"].as_u64())
-        .collect()
+    events.iter().filter_map(|event| event["n"].as_u64()).collect()
 }
 
 #[test]
@@ -47,22 +44,12 @@ fn events_are_lines_in_order_and_come_back_after_a_restart() {
     assert_eq!(log.warning(), None);
     drop(log);
     let text = fs::read_to_string(state.join(FILE_NAME)).expect("read");
-    let read: Vec<EventRecord> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
-    assert_eq!(
-        read.iter().map(|event| event.seq).collect::<Vec<_>>(),
-        (1..=20).collect::<Vec<_>>()
-    );
+    let read: Vec<EventRecord> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(read.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
     assert!(read[0].time.ends_with('Z'));
     let again = EventLog::start(&state).expect("start");
     assert_eq!(
-        again
-            .recent(3)
-            .iter()
-            .map(|event| event.text.as_str())
-            .collect::<Vec<_>>(),
+        again.recent(3).iter().map(|event| event.text.as_str()).collect::<Vec<_>>(),
         ["number 17", "number 18", "number 19"]
     );
 }
@@ -70,22 +57,12 @@ fn events_are_lines_in_order_and_come_back_after_a_restart() {
 #[test]
 fn a_line_cut_by_a_crash_spoils_neither_the_next_nor_the_start() {
     let dir = tempfile::tempdir().expect("a directory");
-    fs::write(
-        dir.path().join(FILE_NAME),
-        "{\"event\":\"note\",\"text\":\"whole\"}\n{\"event\":\"no",
-    )
-    .expect("write");
+    fs::write(dir.path().join(FILE_NAME), "{\"event\":\"note\",\"text\":\"whole\"}\n{\"event\":\"no").expect("write");
     let log = EventLog::start(dir.path()).expect("start");
     log.note(event(1));
     drop(log);
     let log = EventLog::start(dir.path()).expect("start");
-    assert_eq!(
-        log.recent(9)
-            .iter()
-            .map(|event| event.text.clone())
-            .collect::<Vec<_>>(),
-        ["whole", "number 1"]
-    );
+    assert_eq!(log.recent(9).iter().map(|event| event.text.clone()).collect::<Vec<_>>(), ["whole", "number 1"]);
 }
 
 #[test]
@@ -96,10 +73,8 @@ fn the_file_never_grows_past_its_limit_and_one_older_is_kept() {
         log.note(event(n));
     }
     drop(log);
-    let mut names: Vec<_> = fs::read_dir(dir.path())
-        .expect("list")
-        .map(|entry| entry.expect("entry").file_name())
-        .collect();
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path()).expect("list").map(|entry| entry.expect("entry").file_name()).collect();
     names.sort();
     assert_eq!(names, [FILE_NAME, "events.jsonl.1"]);
     for name in names {
@@ -112,18 +87,14 @@ fn the_file_never_grows_past_its_limit_and_one_older_is_kept() {
 #[test]
 fn a_full_disk_is_one_warning_and_stops_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
-    std::os::unix::fs::symlink("/dev/full", dir.path().join(FILE_NAME))
-        .expect("a disk that is full");
+    std::os::unix::fs::symlink("/dev/full", dir.path().join(FILE_NAME)).expect("a disk that is full");
     let log = EventLog::start(dir.path()).expect("start");
     let before = Instant::now();
     for n in 0..500 {
         log.note(event(n));
     }
     assert!(before.elapsed() < Duration::from_secs(2));
-    until("the warning", || {
-        log.warning()
-            .is_some_and(|warning| warning.text.contains("No space left"))
-    });
+    until("the warning", || log.warning().is_some_and(|warning| warning.text.contains("No space left")));
     assert_eq!(log.recent(500).len(), 500, "the ring has them all");
     fs::remove_file(dir.path().join(FILE_NAME)).expect("room again");
     log.note(event(501));

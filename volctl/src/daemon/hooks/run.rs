@@ -37,31 +37,18 @@ impl Identity {
             Ok(Some(user)) => user,
             Ok(None) => return Err(Failure::usage(what, "there is no such user", next)),
             Err(errno) => {
-                return Err(Failure::failed(
-                    what,
-                    errno.to_string(),
-                    "look at the user database",
-                ));
+                return Err(Failure::failed(what, errno.to_string(), "look at the user database"));
             }
         };
         if user.uid == Uid::effective() {
             return Ok(None);
         }
         if !Uid::effective().is_root() {
-            let why = format!(
-                "the daemon itself runs as user {}, and only root can become another",
-                Uid::effective()
-            );
+            let why = format!("the daemon itself runs as user {}, and only root can become another", Uid::effective());
             return Err(Failure::usage(what, why, next));
         }
         let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
-        Ok(Some(Self {
-            uid,
-            gid,
-            name: user.name,
-            home: user.dir,
-            shell: user.shell,
-        }))
+        Ok(Some(Self { uid, gid, name: user.name, home: user.dir, shell: user.shell }))
     }
 }
 
@@ -97,12 +84,8 @@ pub(super) fn run(
     if let Some(identity) = identity {
         // With a uid the standard library also gives up all supplementary groups.
         command.uid(identity.uid).gid(identity.gid);
-        command
-            .env("USER", &identity.name)
-            .env("LOGNAME", &identity.name);
-        command
-            .env("HOME", &identity.home)
-            .env("SHELL", &identity.shell);
+        command.env("USER", &identity.name).env("LOGNAME", &identity.name);
+        command.env("HOME", &identity.home).env("SHELL", &identity.shell);
     }
     match command.spawn() {
         Ok(child) => wait(child, limit),

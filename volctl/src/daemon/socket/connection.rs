@@ -13,9 +13,7 @@ use serde_json::Value;
 use super::{ACTING_GROUP, CONNECTIONS_MAX, Incoming, LOOKERS_MAX, Peer, Registered, Shared};
 use crate::daemon::reply::{Mailbox, Outgoing};
 use crate::wire::call::{Call, INTERFACE};
-use crate::wire::frame::{
-    CALL_BYTES_MAX, CallFrame, FrameError, FrameStream, ReplyFrame, poll_timeout,
-};
+use crate::wire::frame::{CALL_BYTES_MAX, CallFrame, FrameError, FrameStream, ReplyFrame, poll_timeout};
 use crate::wire::outcome::Failure;
 use crate::wire::varlink;
 
@@ -31,14 +29,11 @@ pub(super) fn start(stream: UnixStream, shared: &Arc<Shared>) {
     let Some(registered) = Registered::new(shared, &stream) else {
         return refuse(stream, &too_many(CONNECTIONS_MAX));
     };
-    let spawned = thread::Builder::new()
-        .name("connection".into())
-        .stack_size(512 * 1024)
-        .spawn(move || {
-            if let Err(error) = run(stream, registered) {
-                tracing::debug!(%error, "a connection ended");
-            }
-        });
+    let spawned = thread::Builder::new().name("connection".into()).stack_size(512 * 1024).spawn(move || {
+        if let Err(error) = run(stream, registered) {
+            tracing::debug!(%error, "a connection ended");
+        }
+    });
     if let Err(error) = spawned {
         tracing::warn!(%error, "no thread for a connection; it is closed");
     }
@@ -66,13 +61,7 @@ fn run(stream: UnixStream, mut registered: Registered) -> Result<(), FrameError>
         return Ok(());
     }
     let frames = FrameStream::new(stream, CALL_BYTES_MAX)?;
-    Connection {
-        frames,
-        peer,
-        may_act,
-        shared: &registered.shared,
-    }
-    .serve()
+    Connection { frames, peer, may_act, shared: &registered.shared }.serve()
 }
 
 struct Connection<'a> {
@@ -86,10 +75,7 @@ impl Connection<'_> {
     fn serve(&mut self) -> Result<(), FrameError> {
         let limits = self.shared.limits;
         loop {
-            match self
-                .frames
-                .read::<CallFrame>(Some(limits.idle), limits.frame)
-            {
+            match self.frames.read::<CallFrame>(Some(limits.idle), limits.frame) {
                 Ok(Some(frame)) => self.answer(frame)?,
                 Ok(None) => return Ok(()),
                 Err(error) => {
@@ -112,38 +98,21 @@ impl Connection<'_> {
             | FrameError::TimedOut { .. } => {
                 let failure = Failure::usage("the connection is closed", error.to_string(), next);
                 // The connection ends anyway.
-                let _ = self.frames.write(
-                    &varlink::failure_reply(&failure),
-                    Duration::from_millis(200),
-                );
+                let _ = self.frames.write(&varlink::failure_reply(&failure), Duration::from_millis(200));
             }
             FrameError::Cut { .. } | FrameError::Gone | FrameError::Io(_) => {}
         }
     }
 
     fn write(&mut self, reply: &ReplyFrame, oneway: bool) -> Result<(), FrameError> {
-        if oneway {
-            Ok(())
-        } else {
-            self.frames.write(reply, self.shared.limits.frame)
-        }
+        if oneway { Ok(()) } else { self.frames.write(reply, self.shared.limits.frame) }
     }
 
     fn answer(&mut self, frame: CallFrame) -> Result<(), FrameError> {
-        let CallFrame {
-            method,
-            parameters,
-            more,
-            oneway,
-            upgrade,
-        } = frame;
+        let CallFrame { method, parameters, more, oneway, upgrade } = frame;
         if upgrade {
             let why = "no other protocol is spoken on this socket";
-            let failure = Failure::usage(
-                "the connection is not upgraded",
-                why,
-                "call without 'upgrade'",
-            );
+            let failure = Failure::usage("the connection is not upgraded", why, "call without 'upgrade'");
             return self.write(&varlink::failure_reply(&failure), oneway);
         }
         if let Some(reply) = varlink::service_reply(&method, &parameters) {
@@ -172,32 +141,17 @@ impl Connection<'_> {
 
     fn may_not_act(&self, call: &Call) -> Failure {
         Failure::refused(
-            format!(
-                "'{}.{}' is not done for user {}",
-                INTERFACE,
-                call.name(),
-                self.peer.uid
-            ),
+            format!("'{}.{}' is not done for user {}", INTERFACE, call.name(), self.peer.uid),
             format!("only root and members of the group {ACTING_GROUP} may act; others may look"),
-            format!(
-                "have the administrator add you: usermod -aG {ACTING_GROUP} USER, then log in again"
-            ),
+            format!("have the administrator add you: usermod -aG {ACTING_GROUP} USER, then log in again"),
         )
     }
 
     fn hand_on(&self, call: Call, more: bool) -> Result<Arc<Mailbox>, Failure> {
         let (mailbox, reply) = Mailbox::new(more).map_err(|error| {
-            Failure::busy(
-                "the daemon cannot take the call now",
-                error.to_string(),
-                "try again in a moment",
-            )
+            Failure::busy("the daemon cannot take the call now", error.to_string(), "try again in a moment")
         })?;
-        let incoming = Incoming {
-            call,
-            peer: self.peer,
-            reply,
-        };
+        let incoming = Incoming { call, peer: self.peer, reply };
         match self.shared.calls.send_timeout(incoming, QUEUE_TIME) {
             Ok(()) => Ok(mailbox),
             Err(SendTimeoutError::Timeout(_)) => Err(Failure::busy(
@@ -268,9 +222,5 @@ fn to_value(value: &impl serde::Serialize) -> Result<Value, FrameError> {
 }
 
 const fn in_between(parameters: Value) -> ReplyFrame {
-    ReplyFrame {
-        parameters,
-        continues: true,
-        error: None,
-    }
+    ReplyFrame { parameters, continues: true, error: None }
 }

@@ -32,11 +32,7 @@ impl Peer {
     /// As `getsockopt(2)`.
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = getsockopt(stream, PeerCredentials)?;
-        Ok(Self {
-            uid: credentials.uid(),
-            gid: credentials.gid(),
-            pid: credentials.pid(),
-        })
+        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() })
     }
 }
 
@@ -78,11 +74,7 @@ mod tests {
 
     #[test]
     fn root_and_the_own_user_may_act_and_a_stranger_may_not() {
-        let peer = |uid| Peer {
-            uid,
-            gid: 4_000_000_000,
-            pid: 1,
-        };
+        let peer = |uid| Peer { uid, gid: 4_000_000_000, pid: 1 };
         assert!(may_act(&peer(0)));
         assert!(may_act(&peer(Uid::effective().as_raw())));
         assert!(!may_act(&peer(4_000_000_000)));
