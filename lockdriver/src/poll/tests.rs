@@ -1,1 +1,1 @@
-//! Claims about this module.
+//! Claims about the decoder.
