@@ -1,8 +1,8 @@
 //! The interleavings that the rules of sections 4 to 6 forbid, each run with the rule and without it, and the
 //! searches that look for more. Tests only.
 
-mod bench;
-mod claim;
+pub(crate) mod bench;
+pub(crate) mod claim;
 mod crash;
 mod explore;
 mod lease;

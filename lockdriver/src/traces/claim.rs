@@ -21,14 +21,14 @@ pub(crate) struct Claimer {
 }
 
 impl Claimer {
-    pub(super) fn new(bench: &Bench, daemon: u8, home: Host, rules: Rules) -> Self {
+    pub(crate) fn new(bench: &Bench, daemon: u8, home: Host, rules: Rules) -> Self {
         let mut logon = Logon::new(request(0, daemon, home, rules));
         let step = logon.begin();
         let decoder = PollDecoder::new(bench.geometry.clone());
         Self { logon, step, decoder, watch: Watch::new(&bench.geometry, DEAD) }
     }
 
-    pub(super) fn advance(&mut self, bench: &mut Bench, now: Duration) {
+    pub(crate) fn advance(&mut self, bench: &mut Bench, now: Duration) {
         self.step = match self.step {
             LogonStep::Poll | LogonStep::WaitThenPoll(_) => {
                 let poll = self.decoder.decode(&bench.area, &bench.bad, now, now);
@@ -45,7 +45,7 @@ impl Claimer {
     }
 
     /// Advances, waiting where told to, until claimed or refused; the time by then.
-    pub(super) fn run(&mut self, bench: &mut Bench, mut now: Duration) -> Duration {
+    pub(crate) fn run(&mut self, bench: &mut Bench, mut now: Duration) -> Duration {
         while !matches!(self.step, LogonStep::Claimed(_) | LogonStep::Failed(_)) {
             if let LogonStep::WaitThenPoll(wait) = self.step {
                 now += wait;
@@ -62,7 +62,7 @@ impl Claimer {
         }
     }
 
-    pub(super) fn claimed(&self) -> Option<&Claimed> {
+    pub(crate) fn claimed(&self) -> Option<&Claimed> {
         match &self.step {
             LogonStep::Claimed(claimed) => Some(claimed),
             _ => None,
@@ -71,7 +71,7 @@ impl Claimer {
 }
 
 /// Leaves slot 0 as this host's daemon did, logged on or off.
-pub(super) fn left_by(bench: &mut Bench, incarnation: u64, home: Host, logged_on: bool) -> SlotSector {
+pub(crate) fn left_by(bench: &mut Bench, incarnation: u64, home: Host, logged_on: bool) -> SlotSector {
     let sector = SlotSector {
         incarnation: Incarnation(incarnation),
         beat: 40,
