@@ -12,5 +12,7 @@ pub mod rules;
 pub mod semaphore;
 pub mod sys;
 pub mod tables;
+#[cfg(test)]
+mod traces;
 pub mod transaction;
 pub mod watch;

@@ -58,6 +58,21 @@ impl Bakery {
         Self { common: Common::new(params), phase: Phase::Idle, remembered: Vec::new() }
     }
 
+    /// Tells phases apart, for the search over all interleavings.
+    #[cfg(test)]
+    pub(crate) fn phase_number(&self) -> u64 {
+        match self.phase {
+            Phase::Idle => 0,
+            Phase::Choosing => 1,
+            Phase::Drawing => 2,
+            Phase::Ticketing => 3,
+            Phase::Waiting => 4,
+            Phase::Inside(_) => 5,
+            Phase::Leaving { .. } => 6,
+            Phase::Over(_) => 7,
+        }
+    }
+
     fn fail(&mut self, why: LockError) -> Step {
         if why.ends_incarnation() {
             self.phase = Phase::Over(why.clone());
