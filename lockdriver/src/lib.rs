@@ -1,15 +1,16 @@
 //! The right to write: who holds it, how it is lost, what the operating system may see.
 
 pub mod check;
+pub mod deadline;
+pub mod device;
+pub mod format;
+pub mod gate;
+pub mod guardian;
 pub mod lease;
 pub mod logon;
 pub mod poll;
 pub mod rules;
 pub mod semaphore;
-pub mod deadline;
-pub mod device;
-pub mod gate;
-pub mod guardian;
 pub mod sys;
 pub mod tables;
 pub mod transaction;
