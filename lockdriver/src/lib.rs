@@ -3,6 +3,7 @@
 pub mod check;
 pub mod deadline;
 pub mod device;
+pub mod format;
 pub mod gate;
 pub mod guardian;
 pub mod lease;

@@ -3,6 +3,7 @@
 //! [`open`] finds the superblock, [`beater`] is the one thread through which every write passes, [`view`] is what polls
 //! show, [`session`] ties them to a lease, and [`transact`] runs a change of the tables under the semaphore.
 
+pub mod admin_login;
 pub mod beater;
 pub mod claim;
 pub mod host;

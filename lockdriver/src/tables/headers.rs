@@ -29,7 +29,7 @@ impl HeaderRead {
             None => Verdict::Corrupt(Corrupt::Short(0)),
         };
         let verdicts = [verdict(0), verdict(1)];
-        let elected = elect::header(&verdicts).filter(|_| twins(&verdicts).is_none());
+        let elected = elect::header(&verdicts);
         let [a, b] = verdicts;
         let wrong = |v, copy: usize| if bytes[copy].is_none() { Err(Wrong::Unreadable) } else { Wrong::of(v) };
         Self { copies: [wrong(a, 0), wrong(b, 1)], elected }
@@ -87,9 +87,4 @@ impl HeaderRead {
         }
         found
     }
-}
-
-fn twins(copies: &[Verdict<TableHeader>; 2]) -> Option<()> {
-    let (a, b) = (copies[0].as_valid()?, copies[1].as_valid()?);
-    (a.commit == b.commit && a != b).then_some(())
 }

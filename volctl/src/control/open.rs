@@ -8,6 +8,7 @@ use ondisk::geometry::GeometryError;
 use ondisk::superblock::SUPERBLOCK_BYTES;
 use ondisk::{Corrupt, Geometry, Superblock, Verdict};
 
+use crate::volumes::identify::{self, IdentityError};
 use crate::wire::outcome::Failure;
 
 /// An opened control volume.
@@ -113,7 +114,13 @@ fn read_superblock(path: &Path, device: &DirectDevice) -> Result<Superblock, Fai
             "install a volctl that knows it; nothing was changed",
         ));
     }
+    // Where something else begins, a copy left at the end is a thing of the past: nothing may write past it.
+    // (Bytes that are nothing known are damage of the first copy, which the second one outlives.)
+    let taken = matches!(verdict, Some(Verdict::Absent)) && first.as_ref().is_ok_and(|b| is_taken(path, b));
     let found = verdict.clone().and_then(Verdict::valid).or_else(|| {
+        if taken {
+            return None;
+        }
         let offset = len / size * size - size;
         let last = read(device, offset, bytes).ok()?;
         Superblock::decode(&last, offset).valid()
@@ -128,7 +135,7 @@ fn read_superblock(path: &Path, device: &DirectDevice) -> Result<Superblock, Fai
         (None, Some(Verdict::Corrupt(why))) => Err(damaged(path, &why)),
         (None, Some(_)) => {
             let zeroes = first.as_ref().is_ok_and(|b| b.iter().all(|x| *x == 0));
-            let why = if zeroes { "it begins with zeroes".to_owned() } else { foreign_words(path) };
+            let why = if zeroes && !taken { "it begins with zeroes".to_owned() } else { foreign_words(path) };
             Err(foreign(path, why))
         }
         (None, None) => {
@@ -138,8 +145,28 @@ fn read_superblock(path: &Path, device: &DirectDevice) -> Result<Superblock, Fai
     }
 }
 
+/// Does a file system or a partition table begin here?
+fn is_taken(path: &Path, first: &[u8]) -> bool {
+    let file_system = std::fs::File::open(path).is_ok_and(|f| {
+        !matches!(identify::find_fs(&f, 0), Err(IdentityError::UnknownFileSystem { .. } | IdentityError::Io(_)))
+    });
+    file_system || partition_table(first).is_some()
+}
+
+/// The partition table that begins a device, by its first 4 KiB.
+pub fn partition_table(first: &[u8]) -> Option<&'static str> {
+    let at = |offset: usize, magic: &[u8]| first.get(offset..offset + magic.len()).is_some_and(|b| b == magic);
+    if at(512, b"EFI PART") {
+        Some("a GPT partition table")
+    } else if at(510, &[0x55, 0xaa]) {
+        Some("a partition table or boot sector")
+    } else {
+        None
+    }
+}
+
 fn foreign_words(path: &Path) -> String {
-    let found = std::fs::File::open(path).ok().and_then(|f| crate::volumes::identify::find_fs(&f, 0).ok());
+    let found = std::fs::File::open(path).ok().and_then(|f| identify::find_fs(&f, 0).ok());
     match found {
         Some(fs) => format!("it holds a file system: {}", fs.kind),
         None => "it holds something else".to_owned(),

@@ -11,7 +11,7 @@ use lockdriver::logon::Claimed;
 use lockdriver::poll::Me;
 use lockdriver::semaphore::{self, Semaphore};
 use lockdriver::sys::clock::boottime;
-use ondisk::{ClientPage, GrantState, SlotSector};
+use ondisk::{ClientPage, CommitNo, GrantState, SlotSector};
 
 use super::beater::{Beater, BeaterSetup, Written};
 use super::open::ControlVolume;
@@ -185,13 +185,16 @@ impl Session {
 
     fn confirm(&self, view: &View) {
         let poll = view.decoder.poll();
-        let grants = view.tables().map(|tables| {
-            let revoked = tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
-                g.state == GrantState::Revoked && g.slot == self.me.slot && g.incarnation == self.me.incarnation
-            });
-            GrantsSeen { at: tables.header.commit, revoked }
+        // An administration slot has no grants: others' commits, while it waits for the semaphore, do not end its lease.
+        let grants = (!self.volume.geometry.is_admin(self.me.slot)).then(|| match view.tables() {
+            Some(tables) => {
+                let revoked = tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
+                    g.state == GrantState::Revoked && g.slot == self.me.slot && g.incarnation == self.me.incarnation
+                });
+                GrantsSeen { at: tables.header.commit, revoked }
+            }
+            None => GrantsSeen { at: CommitNo::default(), revoked: false },
         });
-        let grants = if view.tables().is_none() { Some(GrantsSeen { at: Default::default(), revoked: false }) } else { grants };
         let seen = Confirmation::of(poll, &self.me, grants);
         let now = boottime();
         let change = lock(&self.lease).confirm(poll.begun, seen, now);
