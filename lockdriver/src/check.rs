@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use crate::device::{AlignedBuf, BlockDevice};
 use crate::tables::Tables;
 
 pub use finding::{BlockId, Finding, Recovered, Severity, Violation, Wrong};
@@ -42,13 +43,18 @@ pub trait ReadAt {
     fn size(&self) -> io::Result<u64>;
 }
 
-impl<T: ReadAt + ?Sized> ReadAt for &T {
+/// The control volume's device as a source.
+pub struct OnDevice<'a>(pub &'a dyn BlockDevice);
+
+impl ReadAt for OnDevice<'_> {
     fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        (**self).read(offset, len)
+        let mut buffer = AlignedBuf::zeroed(len);
+        self.0.read_at(offset, &mut buffer)?;
+        Ok(buffer.to_vec())
     }
 
     fn size(&self) -> io::Result<u64> {
-        (**self).size()
+        Ok(self.0.len_bytes())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The writes that restore redundancy (section 11, `check --repair`). Nothing is repaired by forgetting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ondisk::{CellId, ClientPage, CommitNo, Incarnation, SlotIndex, SlotSector, TableHeader, Ticket};
 use thiserror::Error;
@@ -75,8 +75,9 @@ pub fn repair(report: &Report, options: &RepairOptions) -> Result<RepairPlan, Re
     if newer || !survey.geometry.writable() {
         return Err(RepairError::ReadOnly);
     }
-    let mut plan = Planner { survey, options, report, writes: Vec::new(), commit: None };
+    let mut plan = Planner { survey, options, report, writes: Vec::new(), commit: None, reaped: BTreeMap::new() };
     plan.superblocks();
+    plan.reap_unreadable();
     plan.tables()?;
     plan.slots_and_pages();
     let mended: BTreeSet<BlockId> = plan.writes.iter().map(|w| w.block).collect();
@@ -95,6 +96,8 @@ struct Planner<'a> {
     report: &'a Report,
     writes: Vec<Write>,
     commit: Option<CommitNo>,
+    /// Slots that are written anew, with the incarnation that the header reaps first.
+    reaped: BTreeMap<SlotIndex, Incarnation>,
 }
 
 impl Planner<'_> {
@@ -122,7 +125,8 @@ impl Planner<'_> {
         let mut found = self.report.findings.iter().filter(about).peekable();
         let lost = found.clone().any(|f| f.severity == Severity::Lost);
         let Some(elected) = self.survey.headers.elected.as_ref() else { return Ok(()) };
-        if found.all(|f| matches!(f.wrong, Wrong::Rule(_))) || (lost && !self.options.accept_loss) {
+        let nothing_to_mend = found.all(|f| matches!(f.wrong, Wrong::Rule(_))) && self.reaped.is_empty();
+        if nothing_to_mend || (lost && !self.options.accept_loss) {
             return Ok(());
         }
         let newest = elected.content.commit.max(self.survey.mark());
@@ -132,7 +136,10 @@ impl Planner<'_> {
         for cell in self.survey.geometry.cells() {
             self.current_copies(cell, &elected.content);
         }
-        let header = TableHeader { commit: self.options.commit, ..elected.content.clone() };
+        let mut header = TableHeader { commit: self.options.commit, ..elected.content.clone() };
+        for (slot, incarnation) in &self.reaped {
+            header.reaped[slot.index()] = *incarnation;
+        }
         for copy in [1 - elected.copy, elected.copy] {
             let id = BlockId::Header(u8::from(copy == 1));
             self.write(id, |place, bytes| header.encode(place, bytes));
@@ -194,31 +201,38 @@ impl Planner<'_> {
     fn slots_and_pages(&mut self) {
         let left: Vec<_> = self.survey.geometry.slots().filter(|s| self.is_left(*s)).collect();
         for slot in left {
-            let about = |f: &&Finding| matches!(f.block, BlockId::Slot(s, _) if s == slot);
-            let rewritten = self.report.findings.iter().any(|f| about(&f)).then(|| self.fresh_slot(slot));
-            let page = (!self.survey.geometry.is_admin(slot)).then(|| &self.survey.pages[slot.index()]);
+            // Without the header's reaping the slot is not written: nothing then says that the lost record is over.
+            let fresh = self.reaped.get(&slot).filter(|_| self.commit.is_some()).map(|i| self.fresh_slot(slot, *i));
+            let known = self.survey.slot(slot).0.copied().unwrap_or_default();
             // Page first, slot second, always: the slot promises a page that is there.
-            if let Some(page) = page {
-                let known = self.survey.slot(slot).0.copied();
-                let sector = rewritten.or(known).unwrap_or_default();
-                self.page(slot, page, &sector);
+            if !self.survey.geometry.is_admin(slot) {
+                let survey = self.survey;
+                self.page(slot, &survey.pages[slot.index()], &fresh.unwrap_or(known));
             }
-            if let Some(fresh) = rewritten {
+            if let Some(fresh) = fresh {
                 self.slot(slot, fresh);
             }
         }
     }
 
+    /// A slot with a bad sector is reaped before it is written anew, as 1 + the highest incarnation known: what the
+    /// lost sector held is over by that, and grants of it wait `inflight` like those of any dead client.
+    fn reap_unreadable(&mut self) {
+        let bad = |slot: SlotIndex| {
+            self.report.findings.iter().any(|f| matches!(f.block, BlockId::Slot(s, _) if s == slot))
+        };
+        let all = self.survey.geometry.slots().filter(|s| bad(*s) && self.is_left(*s));
+        let reap = |slot| (slot, Incarnation(self.survey.highest_incarnation(slot).0.saturating_add(1)));
+        self.reaped = all.map(reap).collect();
+    }
+
     /// What a slot whose own record is gone carries on: numbers above everything that can have been in it.
-    fn fresh_slot(&self, slot: SlotIndex) -> SlotSector {
-        let both = self.survey.slot(slot).1;
+    fn fresh_slot(&self, slot: SlotIndex, reaped: Incarnation) -> SlotSector {
         let legible = || self.survey.slots[slot.index()].iter().filter_map(|s| s.as_ref().ok());
         let page = self.survey.pages.get(slot.index()).filter(|_| !self.survey.geometry.is_admin(slot));
         let sequence = page.and_then(PageSurvey::newest).map_or(0, |s| s.minor);
-        // The lost sector may have held one more than anything else names.
-        let step = if both { 1 } else { 2 };
         SlotSector {
-            incarnation: Incarnation(self.survey.highest_incarnation(slot).0.saturating_add(step)),
+            incarnation: Incarnation(reaped.0.saturating_add(1)),
             page_sequence: legible().map(|s| s.page_sequence).max().unwrap_or(0).max(sequence),
             ticket: self.highest_number(),
             acknowledged: legible().map(|s| s.acknowledged).max().unwrap_or_default(),

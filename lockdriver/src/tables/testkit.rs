@@ -107,7 +107,7 @@ pub(crate) fn client(name: &str) -> ClientRecord {
         locked_out: false,
         notify: true,
         auto_response: AutoResponse::Off,
-        logged_on: Incarnation(1),
+        logged_on: Incarnation(0),
     }
 }
 
