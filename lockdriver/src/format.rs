@@ -135,3 +135,79 @@ fn cells(geometry: &Geometry) -> impl Iterator<Item = FormatStep> + use<> {
         FormatStep::Write { offset, bytes }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use ondisk::{Label, LockKind, Timings, Uuid};
+
+    use super::*;
+    use crate::check::check;
+    use crate::tables::testkit::{Disk, used};
+
+    fn plan(table: u128, clients: u16, volumes: u16, stride: u32, total: u64) -> (Geometry, Superblock) {
+        let g = Geometry::plan(Uuid::from_u128(table), clients, volumes, stride, total).unwrap();
+        let sb = g.superblock(LockKind::Bakery, Timings::default(), Label::default(), 0);
+        (g, sb)
+    }
+
+    fn run(disk: &mut Disk, steps: impl Iterator<Item = FormatStep>) {
+        for step in steps {
+            if let FormatStep::Write { offset, bytes } = step {
+                disk.put(offset, &bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn an_init_cut_anywhere_leaves_the_old_volume_none_or_a_whole_new_one() {
+        let (old, disk) = used();
+        let (g, sb) = plan(99, 3, 2, 512, old.total());
+        let steps: Vec<_> = format(&g, &sb, None).collect();
+        for cut in 0..=steps.len() {
+            let mut at = disk.clone();
+            run(&mut at, steps[..cut].iter().cloned());
+            let report = check(&at);
+            match report.geometry().map(Geometry::table) {
+                None => assert!(report.tables.is_none()),
+                Some(table) if table == old.table() => assert_eq!(report.tables.unwrap().counts(), (2, 2)),
+                Some(_) => {
+                    assert_eq!(report.tables.as_ref().unwrap().counts(), (0, 0));
+                    assert!(report.worst() <= Some(crate::check::Severity::Redundancy), "cut at {cut}");
+                }
+            }
+        }
+        assert_eq!(steps[steps.len() - 4..].iter().filter(|s| **s == FormatStep::Flush).count(), 2);
+    }
+
+    #[test]
+    fn all_geometries_are_clean_and_made_in_small_pieces() {
+        for (clients, volumes, stride, total) in
+            [(1, 1, 512, 1 << 20), (64, 64, 512, 16 << 20), (5, 7, 4096, 8 << 20), (2, 2, 65536, 16 << 20)]
+        {
+            let (g, sb) = plan(5, clients, volumes, stride, total);
+            let mut disk = Disk::new(vec![0xee; usize::try_from(total).unwrap()]);
+            run(&mut disk, format(&g, &sb, None));
+            assert_eq!(check(&disk).findings, vec![], "{clients} {volumes} {stride}");
+        }
+        let (g, sb) = plan(5, 1024, 1024, 4096, 2 << 30);
+        let largest = format(&g, &sb, None).take(200).map(|s| match s {
+            FormatStep::Write { bytes, .. } => bytes.len(),
+            FormatStep::Flush => 0,
+        });
+        assert!(largest.max() <= Some(2 * g.page_bytes().max(PIECE_BYTES)));
+    }
+
+    #[test]
+    fn the_first_administration_slot_is_left_as_left_by_this_machine() {
+        let (g, sb) = plan(5, 4, 3, 512, 1 << 20);
+        let left = SlotSector { incarnation: Incarnation(1), machine_id: [9; 16], ..SlotSector::default() };
+        let mut disk = Disk::new(vec![0; 1 << 20]);
+        run(&mut disk, format(&g, &sb, Some(left)));
+        assert!(check(&disk).clean);
+        let read = |slot: u16, sector| {
+            let place = g.slot_sector(SlotIndex(slot), sector);
+            SlotSector::decode(&disk.get(place.offset, 512).unwrap(), place).valid().unwrap()
+        };
+        assert_eq!((read(4, 0), read(4, 1), read(5, 0)), (left, SlotSector::default(), SlotSector::default()));
+    }
+}

@@ -218,9 +218,8 @@ impl Planner<'_> {
     /// A slot with a bad sector is reaped before it is written anew, as 1 + the highest incarnation known: what the
     /// lost sector held is over by that, and grants of it wait `inflight` like those of any dead client.
     fn reap_unreadable(&mut self) {
-        let bad = |slot: SlotIndex| {
-            self.report.findings.iter().any(|f| matches!(f.block, BlockId::Slot(s, _) if s == slot))
-        };
+        let bad =
+            |slot: SlotIndex| self.report.findings.iter().any(|f| matches!(f.block, BlockId::Slot(s, _) if s == slot));
         let all = self.survey.geometry.slots().filter(|s| bad(*s) && self.is_left(*s));
         let reap = |slot| (slot, Incarnation(self.survey.highest_incarnation(slot).0.saturating_add(1)));
         self.reaped = all.map(reap).collect();

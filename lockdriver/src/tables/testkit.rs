@@ -163,12 +163,15 @@ pub(crate) enum Did {
     Flush,
 }
 
+/// How a commit ended.
+pub(crate) type End = Result<(CommitNo, Tables), CommitError>;
+
 /// Runs a commit to its end; `before` sees the disk before each step and may end the run (false).
 pub(crate) fn drive(
     commit: &mut Commit,
     disk: &mut Disk,
     mut before: impl FnMut(usize, &CommitStep, &mut Disk) -> bool,
-) -> (Vec<Did>, Option<Result<(CommitNo, Tables), CommitError>>) {
+) -> (Vec<Did>, Option<End>) {
     let mut did = Vec::new();
     loop {
         let step = commit.step();
