@@ -20,6 +20,8 @@ use crate::wire::status::{ControlStatus, Status, Warning};
 
 /// Between two tries to log on.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two looks whether an old login has let go.
+const DRAIN: Duration = Duration::from_millis(5);
 /// Calls that wait for the loop.
 const CALLS: usize = 256;
 
@@ -56,7 +58,14 @@ fn logins(
                 let incarnation = login.session.me.incarnation;
                 services.note("client.logged_on", &format!("logged on as incarnation {incarnation}"));
                 services.notifier.ready("logged on");
-                match Driver::new(login, config, services)?.run(calls, told) {
+                let session = Arc::downgrade(&login.session);
+                let ended = Driver::new(login, config, services)?.run(calls, told);
+                // A write of the old login may still be under way in this very process: the lock file, by which the next
+                // login proves the old one gone, is held by both.
+                while session.strong_count() > 0 {
+                    std::thread::sleep(DRAIN);
+                }
+                match ended {
                     Ended::LoggedOff => {
                         services.note("client.logged_off", "logged off");
                         return Ok(());
