@@ -119,7 +119,8 @@ fn the_newest_header_counts_and_an_unreadable_copy_comes_back() {
     area.header(1, 8);
     assert_eq!(decoder.decode(&area.bytes, &[], NOW, NOW).header().unwrap().copy, 1);
     let start = area.geometry.header_copy(1).offset - area.geometry.poll_area().start;
-    let bad = [start + 512..start + 1024];
+    let half = start + 512..start + 1024;
+    let bad = [half];
     let poll = decoder.decode(&area.bytes, &bad, NOW, NOW);
     assert_eq!(poll.header().unwrap().content.commit.epoch, 0);
     assert_eq!(decoder.decode(&area.bytes, &[], NOW, NOW).header().unwrap().content.commit.epoch, 8);

@@ -16,6 +16,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(8);
 pub(crate) const DEAD: Duration = Duration::from_secs(12);
 pub(crate) const MARGIN: Duration = Duration::from_secs(4);
 
+/// As unreadable range: nothing can be read.
+pub(crate) const EVERYTHING: Range<u64> = 0..u64::MAX;
+
 pub(crate) fn at(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
@@ -90,6 +93,11 @@ impl Bench {
             *entry = (*entry).max(*incarnation);
         }
         self.write_header();
+    }
+
+    /// A range as the decoder takes unreadable ones.
+    pub(crate) fn as_bad(range: &Range<usize>) -> Range<u64> {
+        range.start as u64..range.end as u64
     }
 
     /// Half-written bytes: the checksum no longer fits.

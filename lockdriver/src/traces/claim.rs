@@ -56,7 +56,7 @@ impl Claimer {
     }
 
     /// Advances until the claim is about to be written.
-    fn to_write(&mut self, bench: &mut Bench, now: Duration) {
+    fn advance_to_write(&mut self, bench: &mut Bench, now: Duration) {
         while !matches!(self.step, LogonStep::WriteSlot { .. }) {
             self.advance(bench, now);
         }
@@ -91,8 +91,8 @@ fn two_daemons(rules: Rules, q_writes: Duration) -> bool {
     left_by(&mut bench, 2, host(3), false);
     let mut p = Claimer::new(&bench, 10, host(1), rules);
     let mut q = Claimer::new(&bench, 20, host(2), rules);
-    p.to_write(&mut bench, at(0.0));
-    q.to_write(&mut bench, at(0.1));
+    p.advance_to_write(&mut bench, at(0.0));
+    q.advance_to_write(&mut bench, at(0.1));
     p.advance(&mut bench, at(0.2));
     let p_reads = at(0.3) + if rules.claim_waits_margin { MARGIN } else { Duration::ZERO };
     if p_reads < q_writes {
@@ -122,7 +122,7 @@ fn trace_a6_a_claim_that_took_longer_than_margin_is_given_up() {
 fn a_claim_is_not_submitted_late() {
     let mut bench = Bench::new(2);
     let mut p = Claimer::new(&bench, 10, host(1), Rules::ALL);
-    p.to_write(&mut bench, at(1.0));
+    p.advance_to_write(&mut bench, at(1.0));
     assert!(matches!(p.step, LogonStep::WriteSlot { not_after, .. } if not_after < at(1.0) + MARGIN));
 }
 
@@ -140,7 +140,7 @@ fn first_way_against_second(rules: Rules, clean: bool, q_first: bool) -> bool {
         }
         q.advance(&mut bench, now);
     }
-    p.to_write(&mut bench, now);
+    p.advance_to_write(&mut bench, now);
     if q_first {
         q.advance(&mut bench, now + at(0.1));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ondisk::{CommitNo, Incarnation, SlotIndex};
 
-use super::bench::{Bench, Client, DEAD, at};
+use super::bench::{Bench, Client, DEAD, EVERYTHING, at};
 use super::holds_only_with;
 use crate::rules::Rules;
 use crate::semaphore::Step;
@@ -114,7 +114,7 @@ fn two_bad_reads_with_good_ones_between(rules: Rules) -> bool {
     let mut a = Client::new(&mut bench, 0, 1, rules);
     let mut b = Client::new(&mut bench, 1, 1, rules);
     let range = bench.sector(b.me.slot, 0);
-    let error = [range.start as u64..range.end as u64];
+    let error = [Bench::as_bad(&range)];
     let mut now = Duration::ZERO;
     while now <= at(13.0) {
         bench.bad = if now.is_zero() || now == at(13.0) { error.to_vec() } else { Vec::new() };
@@ -136,9 +136,9 @@ fn two_bad_reads_with_nothing_between(rules: Rules) -> bool {
     let mut a = Client::new(&mut bench, 0, 1, rules);
     let b = Client::new(&mut bench, 1, 1, rules);
     let range = bench.sector(b.me.slot, 0);
-    bench.bad = vec![range.start as u64..range.end as u64];
+    bench.bad = vec![Bench::as_bad(&range)];
     a.look(&bench, at(0.0), at(0.0));
-    let some = std::mem::replace(&mut bench.bad, vec![0..u64::MAX]);
+    let some = std::mem::replace(&mut bench.bad, vec![EVERYTHING]);
     for half in 1..25 {
         a.look(&bench, at(0.5) * half, at(0.5) * half);
         assert!(!a.watch.is_silent(b.me.slot));

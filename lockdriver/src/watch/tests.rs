@@ -4,7 +4,7 @@ use ondisk::SlotIndex;
 
 use super::*;
 use crate::rules::Rules;
-use crate::traces::bench::{Bench, Client, DEAD, at};
+use crate::traces::bench::{Bench, Client, DEAD, EVERYTHING, at};
 
 fn pair() -> (Bench, Client, Client) {
     let mut bench = Bench::new(2);
@@ -41,14 +41,14 @@ fn a_beat_in_either_sector_ends_the_silence() {
 fn an_outage_of_the_own_path_proves_nothing_but_bytes_seen_before_and_after_it_do() {
     let (mut bench, mut a, mut b) = pair();
     a.look(&bench, at(0.0), at(0.0));
-    bench.bad = vec![0..u64::MAX];
+    bench.bad = vec![EVERYTHING];
     a.look(&bench, at(13.0), at(13.0));
     assert!(!a.watch.is_silent(b.me.slot));
     bench.bad.clear();
     b.beat(&mut bench);
     a.look(&bench, at(14.0), at(14.0));
     assert!(!a.watch.is_silent(b.me.slot), "it beat during the outage");
-    bench.bad = vec![0..u64::MAX];
+    bench.bad = vec![EVERYTHING];
     a.look(&bench, at(20.0), at(20.0));
     bench.bad.clear();
     a.look(&bench, at(27.0), at(27.0));
