@@ -158,6 +158,8 @@ struct Claim {
     written: Duration,
     /// What the other sector was before the claim.
     other: Option<Token>,
+    /// The claim stood; this is its second write, from which the lease runs.
+    renewed: bool,
 }
 
 /// One log-on.
@@ -266,7 +268,7 @@ impl Logon {
         claim.write_begun = begun;
         claim.written = now;
         self.phase = Phase::Confirming(claim);
-        if claim.first_way || !self.request.rules.claim_waits_margin {
+        if claim.first_way || claim.renewed || !self.request.rules.claim_waits_margin {
             LogonStep::Poll
         } else {
             LogonStep::WaitThenPoll(self.request.margin() + Duration::from_millis(1))
@@ -290,7 +292,7 @@ impl Logon {
         };
         let other = reading.sectors[1 - sector.incarnation.sector()].token();
         let zero = Duration::ZERO;
-        let claim = Claim { sector, first_way, read_begun: poll.begun, write_begun: zero, written: zero, other };
+        let claim = Claim { sector, first_way, read_begun: poll.begun, write_begun: zero, written: zero, other, renewed: false };
         self.phase = Phase::Writing(claim);
         LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.margin() / 2 }
     }
@@ -370,13 +372,20 @@ impl Logon {
         Some(Incarnation(number))
     }
 
+    fn renew(&mut self, poll: &Poll, claim: Claim) -> LogonStep {
+        let sector = SlotSector { beat: claim.sector.beat + 1, ..claim.sector };
+        self.phase = Phase::Writing(Claim { sector, read_begun: poll.begun, renewed: true, ..claim });
+        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.margin() }
+    }
+
     fn read_back(&mut self, poll: &Poll, reading: &SlotReading, claim: Claim, now: Duration) -> LogonStep {
-        let after = if claim.first_way || !self.request.rules.claim_waits_margin {
+        let at_once = claim.first_way || claim.renewed;
+        let after = if at_once || !self.request.rules.claim_waits_margin {
             claim.written
         } else {
             claim.written + self.request.margin()
         };
-        if poll.begun < after || (!claim.first_way && poll.begun == after) {
+        if poll.begun < after || (!at_once && poll.begun == after) {
             return LogonStep::WaitThenPoll(after.saturating_sub(poll.begun) + Duration::from_millis(1));
         }
         let own = claim.sector.incarnation.sector();
@@ -398,6 +407,11 @@ impl Logon {
         let me = Me { slot: self.request.slot, incarnation: claim.sector.incarnation, daemon: claim.sector.daemon_id };
         if poll.reaped(&me) != Some(false) {
             return self.fail(LogonError::Reaped);
+        }
+        // `margin` may be as long as the lease: then the claim, waited out, is too old to be the first beat, and a second
+        // write is, which is read back in its turn.
+        if !claim.renewed && now.saturating_sub(claim.write_begun) >= self.request.lease / 2 {
+            return self.renew(poll, claim);
         }
         if now.saturating_sub(claim.write_begun) >= self.request.lease {
             return self.fail(LogonError::TooSlow);
