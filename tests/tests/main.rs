@@ -1,0 +1,7 @@
+//! The one integration binary: every file beside this one is a module of it, one line each.
+//!
+//! Names are claims. Those that need root and loop devices begin with `loop_`, or lie in a module that does.
+
+mod cli_doc;
+mod dist;
+mod tidy;
