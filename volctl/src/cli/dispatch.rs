@@ -106,5 +106,7 @@ fn bench(_args: &BenchArgs, _ui: &mut Ui) -> Result<(), Failure> {
 }
 
 fn guardian(_args: &GuardianArgs) -> Result<(), Failure> {
-    Err(not_built("guardian"))
+    // Its exit code tells nobody anything: the daemon that started it watches the process itself.
+    let _ = lockdriver::guardian::process::main();
+    Ok(())
 }

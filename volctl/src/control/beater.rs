@@ -32,7 +32,7 @@ type SlotEdit = Box<dyn FnOnce(&mut SlotSector) + Send>;
 enum Order {
     /// The claim: the only write before the lease has begun.
     Claim { sector: Box<SlotSector>, not_after: Duration },
-    Slot { edit: SlotEdit, fua: bool },
+    Slot { edit: SlotEdit, fua: bool, semaphore: bool },
     Block { offset: u64, bytes: AlignedBuf, fua: bool },
     Flush,
     Stop,
@@ -109,14 +109,19 @@ impl Beater {
         self.order(Order::Claim { sector: Box::new(sector), not_after })
     }
 
-    /// How many beats had an unknown result so far: the semaphore must hear of each.
+    /// How many slot writes that the semaphore did not ask for had an unknown result so far: it must hear of each.
     pub fn failed_beats(&self) -> u64 {
         self.ticks.failed_beats.load(Ordering::SeqCst)
     }
 
     /// Changes the slot's fields and writes it.
     pub fn slot(&self, fua: bool, edit: impl FnOnce(&mut SlotSector) + Send + 'static) -> Written {
-        self.order(Order::Slot { edit: Box::new(edit), fua })
+        self.order(Order::Slot { edit: Box::new(edit), fua, semaphore: false })
+    }
+
+    /// As [`Self::slot`], for the semaphore itself, which hears of the result.
+    pub fn semaphore_slot(&self, fua: bool, edit: impl FnOnce(&mut SlotSector) + Send + 'static) -> Written {
+        self.order(Order::Slot { edit: Box::new(edit), fua, semaphore: true })
     }
 
     /// Writes a block.
@@ -218,9 +223,13 @@ impl Run {
                 self.next_beat = Some(boottime() + self.setup.beat);
                 written
             }
-            Order::Slot { edit, fua } => {
+            Order::Slot { edit, fua, semaphore } => {
                 edit(&mut self.sector);
-                self.write_slot(fua)
+                let written = self.write_slot(fua);
+                if written == Written::Unknown && !semaphore {
+                    self.ticks.failed_beats.fetch_add(1, Ordering::SeqCst);
+                }
+                written
             }
             Order::Block { offset, bytes, fua } => {
                 if !self.may_write() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use lockdriver::deadline::{LeaseView, SharedDeadline};
 use lockdriver::device::BlockDevice;
 use lockdriver::lease::{Confirmation, GrantsSeen, Lease, LeaseChange, LeaseEnd};
-use lockdriver::logon::Claimed;
+use lockdriver::logon::{Claimed, mend_unused_sector};
 use lockdriver::poll::Me;
 use lockdriver::semaphore::{self, Semaphore};
 use lockdriver::sys::clock::boottime;
@@ -36,6 +36,8 @@ pub struct Session {
     page: Mutex<ClientPage>,
     page_version: AtomicU64,
     ended: Mutex<Option<LeaseEnd>>,
+    /// Slot writes of unknown result that the semaphore has heard of.
+    pub(super) beats_told: AtomicU64,
 }
 
 /// What a login is made of before it has claimed its slot.
@@ -111,6 +113,7 @@ impl Session {
             page: Mutex::new(page),
             page_version: AtomicU64::new(0),
             ended: Mutex::new(None),
+            beats_told: AtomicU64::new(0),
         })
     }
 
@@ -166,9 +169,24 @@ impl Session {
         view.read_slots();
         let loaded = view.load_tables();
         self.confirm(view);
+        self.mend_own_slot(view);
         loaded?;
         view.read_pages(Some(self.me.slot));
         if self.is_live() { Ok(()) } else { Err(self.why_ended()) }
+    }
+
+    /// The owner rewrites a bad sector of its own at once: nobody draws or enters past it, and no lease is extended (section 4).
+    fn mend_own_slot(&self, view: &View) {
+        let Some(reading) = view.decoder.poll().slot(self.me.slot) else { return };
+        let Some(own) = reading.sectors[self.me.incarnation.sector()].valid() else { return };
+        let Some(mended) = mend_unused_sector(reading, own) else { return };
+        let geometry = &self.volume.geometry;
+        let place = geometry.slot_sector(self.me.slot, mended.incarnation.sector());
+        let mut block = vec![0; geometry.stride()];
+        mended.encode(place, &mut block);
+        tracing::warn!(event = "table.repaired", "the unused sector of the own slot was bad and is written again");
+        // A failure is seen by the next poll, which tries again.
+        let _ = self.beater.block(place.offset, &block, true);
     }
 
     /// Only what the semaphore needs: slots, header, and the lease.

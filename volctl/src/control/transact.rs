@@ -1,6 +1,7 @@
 //! A change of the tables: enter the semaphore, look at everything once more, commit, leave (sections 4 and 5).
 
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lockdriver::lease::LeaseEnd;
@@ -32,6 +33,7 @@ impl Session {
         let tenure = self.enter(&mut **semaphore)?;
         self.beater.tenure(Some(boottime()));
         let done = self.inside(&mut **semaphore, &tenure, decide);
+        let done = self.undoubted(&mut **semaphore).and(done);
         let ended = done.as_ref().err().is_some_and(|e| e.ends);
         let mark = done.as_ref().ok().and_then(|d| d.0);
         if ended {
@@ -47,19 +49,14 @@ impl Session {
     fn enter(&self, machine: &mut dyn Semaphore) -> Result<Tenure, Failure> {
         let patience = self.volume.superblock.timings.dead() * PATIENCE;
         let begun = boottime();
-        let mut failed_beats = self.beater.failed_beats();
         let mut step = machine.begin(begun);
         loop {
             let now = boottime();
             if !self.is_live() {
                 return Err(self.why_ended());
             }
-            let beats = self.beater.failed_beats();
-            if beats != failed_beats {
-                failed_beats = beats;
-                if let Some(over) = machine.beat_unknown(now) {
-                    step = over;
-                }
+            if let Some(over) = self.tell_of_beats(machine) {
+                step = over;
             }
             step = match step {
                 Step::Entered(tenure) => return Ok(tenure),
@@ -71,10 +68,28 @@ impl Session {
         }
     }
 
+    /// A write of the own slot whose result is unknown may still land over a later one (trace A5): the semaphore hears of
+    /// each, also of those between two acquisitions.
+    fn tell_of_beats(&self, machine: &mut dyn Semaphore) -> Option<Step> {
+        let failed = self.beater.failed_beats();
+        if self.beats_told.swap(failed, Ordering::SeqCst) == failed {
+            return None;
+        }
+        machine.beat_unknown(boottime())
+    }
+
+    /// Inside, doubt about the own slot ends the incarnation: before each commit, and before anything is released.
+    fn undoubted(&self, machine: &mut dyn Semaphore) -> Result<(), Inside> {
+        match self.tell_of_beats(machine) {
+            Some(Step::Failed(why)) => Err(Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) }),
+            _ => Ok(()),
+        }
+    }
+
     fn carry_out(&self, machine: &mut dyn Semaphore, step: Step, mark: Option<CommitNo>) -> Step {
         match step {
             Step::WriteSlot { fields, durable } => {
-                let written = self.beater.slot(durable, move |s| {
+                let written = self.beater.semaphore_slot(durable, move |s| {
                     fields.put(s);
                     if let Some(mark) = mark {
                         s.acknowledged = s.acknowledged.max(mark);
@@ -163,6 +178,7 @@ impl Session {
         tenure: transaction::Tenure,
         change: Change,
     ) -> Result<CommitNo, Inside> {
+        self.undoubted(machine)?;
         if let Some(op) = machine.before_commit() {
             let result = self.ofd(op);
             machine
