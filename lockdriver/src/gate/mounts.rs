@@ -25,6 +25,25 @@ pub fn mounts_of(number: u32) -> io::Result<Vec<PathBuf>> {
     Ok(find_mounts(&std::fs::read("/proc/self/mountinfo")?, number, &format!("{major}:{minor}")))
 }
 
+/// Detaches the mount at `point` if nothing is mounted below it any more.
+///
+/// # Errors
+/// When the kernel's list cannot be read, or it says no.
+pub fn detach_empty(point: &Path) -> io::Result<()> {
+    let list = std::fs::read("/proc/self/mountinfo")?;
+    let points: Vec<PathBuf> = list
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
+        .collect();
+    let below = points.iter().any(|p| p != point && p.starts_with(point));
+    if below || !points.iter().any(|p| p == point) {
+        return Ok(());
+    }
+    let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+    umount2(point, flags).map_err(io::Error::from)
+}
+
 fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
     // btrfs shows a device number of its own, so there the source has to tell.
     let source = format!("/dev/loop{number}").into_bytes();

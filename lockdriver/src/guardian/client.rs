@@ -30,6 +30,8 @@ pub struct SpawnConfig {
     pub envs: Vec<(OsString, OsString)>,
     /// The guardian's lock file: not the daemon's, on a file system of this host (in /run).
     pub lock_path: PathBuf,
+    /// The daemon's mount root, a mount on itself: taken away last, when the daemon is gone without a good-bye.
+    pub mount_root: Option<PathBuf>,
     /// Length of the lease; ticks and the orderly stop follow from it.
     pub lease: Duration,
     /// The lease that it watches, not begun or live.
@@ -135,6 +137,7 @@ impl Guardian {
             daemon_pid: std::process::id(),
             lease_nanos: u64::try_from(config.lease.as_nanos()).unwrap_or(u64::MAX),
             lock_path: config.lock_path.clone(),
+            mount_root: config.mount_root.clone(),
         };
         match guardian.ask(Order::Hello(hello), &[config.deadline.as_fd()])? {
             Answer::Welcome(welcome) => guardian.welcome = welcome,

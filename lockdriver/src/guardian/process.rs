@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::closing::{self, Shared};
 use super::orders;
 use super::protocol::{Answer, Hello, Order, Refusal, Request, Welcome, Word};
 use crate::deadline::{LeaseView, SharedDeadline};
+use crate::gate::mounts::detach_empty;
 use crate::sys::{clock, fdpass, memory, pidfd::PidFd, process};
 
 /// How long a daemon has to greet.
@@ -62,7 +63,8 @@ fn run(socket: OwnedFd) -> io::Result<()> {
     let shared = Shared::new(deadline, Duration::from_nanos(hello.lease_nanos), socket, wake);
     shared.deadline.tick_guardian(clock::boottime());
     shared.reply(id, Ok(Answer::Welcome(harden())));
-    Watch { shared, daemon, ended: false, leaving: false, swept: false }.run()
+    let mount_root = hello.mount_root;
+    Watch { shared, daemon, ended: false, leaving: false, orphaned: false, swept: false, mount_root }.run()
 }
 
 /// Waits for the greeting; `None` when the daemon went away before it.
@@ -142,6 +144,10 @@ struct Watch {
     ended: bool,
     /// The daemon is gone or has said good-bye.
     leaving: bool,
+    /// The daemon is gone without a good-bye.
+    orphaned: bool,
+    /// The daemon's mount root.
+    mount_root: Option<PathBuf>,
     /// What came back after its cleaning up was looked for once more.
     swept: bool,
 }
@@ -154,6 +160,9 @@ impl Watch {
             let pause = self.act(now);
             if self.leaving && self.shared.is_idle() {
                 if self.swept || self.shared.run(|shared| closing::sweep(shared)).is_err() {
+                    if let (true, Some(root)) = (self.orphaned, &self.mount_root) {
+                        return detach_empty(root);
+                    }
                     return Ok(());
                 }
                 self.swept = true;
@@ -216,6 +225,7 @@ impl Watch {
             let _ = self.shared.wake.read();
         }
         if gone {
+            self.orphaned = true;
             self.leave();
         } else if heard {
             self.hear();
@@ -231,7 +241,10 @@ impl Watch {
     fn hear(&mut self) {
         let (packet, fds) = match fdpass::receive(self.shared.socket.as_fd()) {
             Ok(Some(heard)) => heard,
-            Ok(None) => return self.leave(),
+            Ok(None) => {
+                self.orphaned = true;
+                return self.leave();
+            }
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::error!(%error, "a packet of the daemon could not be read");
                 return;

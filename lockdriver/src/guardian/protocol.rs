@@ -50,6 +50,8 @@ pub(super) struct Hello {
     pub(super) lease_nanos: u64,
     /// The guardian's own lock file.
     pub(super) lock_path: PathBuf,
+    /// Taken away last, when the daemon is gone.
+    pub(super) mount_root: Option<PathBuf>,
 }
 
 /// What the guardian says.

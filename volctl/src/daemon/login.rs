@@ -60,13 +60,16 @@ impl Place {
             ));
         };
         let lock = HostLock::take(volume.superblock.uuid, slot.0, &format!("client {}", config.client))?;
+        // An old guardian still takes that daemon's mount root away: it has to be gone before the new one is made.
+        let patience = volume.superblock.timings.lease();
+        end_old(&guardian_lock(volume.superblock.uuid, slot), patience).map_err(|e| old_stays(&e))?;
         std::fs::create_dir_all(&config.mount_root).map_err(|e| bad_root(&config.mount_root, &e))?;
         let root = prepare_mount_root(&config.mount_root).map_err(|e| bad_root(&config.mount_root, &e))?;
         Ok(Self { volume, slot, lock, root })
     }
 
     fn guardian_lock(&self) -> PathBuf {
-        Path::new(RUN).join(format!("{}.{}.guardian.lock", self.volume.superblock.uuid, self.slot))
+        guardian_lock(self.volume.superblock.uuid, self.slot)
     }
 
     /// Ends a guardian of an earlier daemon and closes every gate that is left in this kernel.
@@ -75,18 +78,23 @@ impl Place {
     /// Names what does not end or close.
     pub fn close_old(&self) -> Result<(), Failure> {
         let patience = self.volume.superblock.timings.lease();
-        let failed = |e: &dyn std::fmt::Display| {
-            Failure::failed("what an earlier daemon left does not close", e.to_string(), "look at the kernel's log")
-        };
-        end_old(&self.guardian_lock(), patience).map_err(|e| failed(&e))?;
-        close_leftovers(self.volume.superblock.uuid, self.slot.0, patience).map_err(|e| failed(&e))?;
-        for leftover in self.root.leftovers().map_err(|e| failed(&e))? {
+        end_old(&self.guardian_lock(), patience).map_err(|e| old_stays(&e))?;
+        close_leftovers(self.volume.superblock.uuid, self.slot.0, patience).map_err(|e| old_stays(&e))?;
+        for leftover in self.root.leftovers().map_err(|e| old_stays(&e))? {
             if let Err(e) = self.root.detach_leftover(&leftover) {
                 tracing::warn!(event = "mount.left", error = %e, "a mount of an earlier daemon stays");
             }
         }
         Ok(())
     }
+}
+
+fn guardian_lock(control: Uuid, slot: SlotIndex) -> PathBuf {
+    Path::new(RUN).join(format!("{control}.{slot}.guardian.lock"))
+}
+
+fn old_stays(e: &dyn std::fmt::Display) -> Failure {
+    Failure::failed("what an earlier daemon left does not close", e.to_string(), "look at the kernel's log")
 }
 
 fn no_means(e: &std::io::Error) -> Failure {
@@ -192,6 +200,7 @@ fn spawn_guardian(place: &Place, session: &Session) -> Result<Guardian, Failure>
         args: vec![OsString::from("guardian")],
         envs: Vec::new(),
         lock_path: place.guardian_lock(),
+        mount_root: Some(place.root.path().to_owned()),
         lease: session.volume.superblock.timings.lease(),
         deadline,
         timeout: GUARDIAN_PATIENCE,

@@ -51,7 +51,6 @@ impl Services {
     /// Notes an event by its stable name.
     pub fn note(&self, name: &str, text: &str) {
         let known = EventName::ALL.iter().find(|n| n.as_str() == name).copied().unwrap_or(EventName::Note);
-        tracing::info!(event = name, "{text}");
         self.log.note(EventRecord::new(known, text));
     }
 
@@ -62,7 +61,6 @@ impl Services {
 
     /// Something happened to a volume: the log, and the user's hook.
     pub fn happened(&self, fact: &Fact, config: &Config) {
-        tracing::info!(event = event_of(fact.kind).as_str(), "{}", fact.text);
         let mut event = EventRecord::new(event_of(fact.kind), fact.text.clone());
         if !fact.volume.is_empty() {
             event = event.volume(fact.volume.clone());

@@ -167,6 +167,7 @@ impl Drop for Frozen {
 pub(super) fn spawn_config(lock_path: PathBuf, lease: Duration) -> SpawnConfig {
     let arguments = ["--exact", "guardian::tests::rig::guardian_child_entry", "--nocapture", "--test-threads=1"];
     SpawnConfig {
+        mount_root: None,
         program: std::env::current_exe().unwrap(),
         args: arguments.map(Into::into).into(),
         envs: vec![(GUARDIAN_ENV.into(), "1".into())],

@@ -82,11 +82,6 @@ impl Workshop {
         let mount = mount_writer(device, spec.kind, snapshot)
             .map_err(|e| failed(spec, "it cannot be mounted read-write", &e))?;
         let mut snapshots = Vec::new();
-        if spec.kind == FsKind::Btrfs {
-            if let Err(e) = switch_reclaim_off(mount.directory()) {
-                tracing::warn!(event = "volume.reclaim", volume = spec.name, error = %e, "automatic reclaim stays on");
-            }
-        }
         if snapshot {
             let found =
                 list_snapshots(mount.directory()).map_err(|e| failed(spec, "its snapshots cannot be listed", &e))?;
@@ -95,6 +90,12 @@ impl Workshop {
         self.root
             .switch_beneath(mount, &spec.name)
             .map_err(|e| failed(spec, "its mount cannot be put in its place", &e))?;
+        if spec.kind == FsKind::Btrfs {
+            let off = self.root.open(&spec.name).map(|directory| switch_reclaim_off(&directory));
+            if let Ok(Err(e)) = off {
+                tracing::warn!(event = "volume.reclaim", volume = spec.name, error = %e, "automatic reclaim stays on");
+            }
+        }
         Ok(snapshots)
     }
 
