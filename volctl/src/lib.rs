@@ -1,5 +1,6 @@
 //! The volume control process: engine, daemon, wire protocol and command line.
 
+pub mod admin;
 pub mod cli;
 pub mod control;
 pub mod daemon;

@@ -1,12 +1,9 @@
 //! Hands the verbs that are more than a call to the daemon to the part of the program that does them.
 
 use super::Context;
-use super::args::{
-    AllowArgs, BenchArgs, CheckArgs, ClientCommand, Command, DemoArgs, DumpArgs, GuardianArgs, InitArgs, SetArgs,
-    SetClientArgs, VolumeCommand,
-};
+use super::args::{BenchArgs, Command, DemoArgs};
 use super::output::Ui;
-use super::values::ClientSetting;
+use crate::admin;
 use crate::daemon::config::Config;
 use crate::wire::outcome::Failure;
 
@@ -17,14 +14,14 @@ use crate::wire::outcome::Failure;
 pub fn run(command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
     let ui = &mut *context.ui;
     match command {
-        Command::Init(args) => init(&args, ui),
-        Command::Client(command) => client(&command, ui),
-        Command::Volume(command) => volume(&command, ui),
-        Command::Allow(args) => allow(&args, ui),
-        Command::Set(args) => set(&args, ui),
-        Command::SetClient(args) => set_client(&args, args.setting()?, ui),
-        Command::Dump(args) => dump(&args, ui),
-        Command::Check(args) => check(&args, ui),
+        Command::Init(args) => admin::init::run(&args, ui),
+        Command::Client(command) => admin::clients::run(&command, ui),
+        Command::Volume(command) => admin::volumes::run(&command, ui),
+        Command::Allow(args) => admin::permissions::allow(&args, ui),
+        Command::Set(args) => admin::permissions::set(&args, ui),
+        Command::SetClient(args) => admin::clients::set(&args, args.setting()?, ui),
+        Command::Dump(args) => admin::dump::run(&args, ui),
+        Command::Check(args) => admin::check::run(&args, ui),
         Command::Daemon(args) => {
             let mut config = Config::load(&args.config)?;
             if let Some(socket) = context.socket.take() {
@@ -35,9 +32,9 @@ pub fn run(command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
         }
         Command::Demo(args) => demo(&args, ui),
         Command::Bench(args) => bench(&args, ui),
-        Command::Guardian(args) => {
+        Command::Guardian(_) => {
             log_to_stderr();
-            guardian(&args)
+            guardian()
         }
         other => Err(not_built(&format!("{other:?}"))),
     }
@@ -61,38 +58,6 @@ fn not_built(what: &str) -> Failure {
     Failure::failed(format!("'{what}' does nothing yet"), "it is not built yet", "wait for a later version")
 }
 
-fn init(_args: &InitArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("init"))
-}
-
-fn client(_command: &ClientCommand, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("client"))
-}
-
-fn volume(_command: &VolumeCommand, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("volume"))
-}
-
-fn allow(_args: &AllowArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("allow"))
-}
-
-fn set(_args: &SetArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("set"))
-}
-
-fn set_client(_args: &SetClientArgs, _setting: ClientSetting, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("set-client"))
-}
-
-fn dump(_args: &DumpArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("dump"))
-}
-
-fn check(_args: &CheckArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("check"))
-}
-
 fn daemon(config: Config) -> Result<(), Failure> {
     crate::daemon::run::run(&config)
 }
@@ -105,8 +70,10 @@ fn bench(_args: &BenchArgs, _ui: &mut Ui) -> Result<(), Failure> {
     Err(not_built("bench"))
 }
 
-fn guardian(_args: &GuardianArgs) -> Result<(), Failure> {
-    // Its exit code tells nobody anything: the daemon that started it watches the process itself.
-    let _ = lockdriver::guardian::process::main();
-    Ok(())
+/// It has said on stderr what went wrong; the daemon that started it sees its socket close.
+fn guardian() -> Result<(), Failure> {
+    if lockdriver::guardian::process::main() == std::process::ExitCode::SUCCESS {
+        return Ok(());
+    }
+    Err(Failure::failed("the guardian could not start", "see the line above", "it is started by the daemon only"))
 }

@@ -137,8 +137,8 @@ pub struct VolumeAddArgs {
     #[arg(long, value_enum)]
     pub readers: Option<ReadersChoice>,
 
-    /// Keep the file system behind a header, invisible to hosts without volctl (needs --mkfs)
-    #[arg(long, requires = "mkfs")]
+    /// Keep the file system behind a header, invisible to hosts without volctl (made with --mkfs, or there already)
+    #[arg(long)]
     pub envelope: bool,
 
     /// Make this file system first; what is on the device is destroyed
