@@ -292,7 +292,15 @@ impl Logon {
         };
         let other = reading.sectors[1 - sector.incarnation.sector()].token();
         let zero = Duration::ZERO;
-        let claim = Claim { sector, first_way, read_begun: poll.begun, write_begun: zero, written: zero, other, renewed: false };
+        let claim = Claim {
+            sector,
+            first_way,
+            read_begun: poll.begun,
+            write_begun: zero,
+            written: zero,
+            other,
+            renewed: false,
+        };
         self.phase = Phase::Writing(claim);
         LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.margin() / 2 }
     }

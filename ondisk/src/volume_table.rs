@@ -79,6 +79,12 @@ impl FsKind {
     }
 }
 
+impl std::fmt::Display for FsKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
 /// What a reader may see while the writer goes on (section 8).
 #[binrw]
 #[brw(little, repr = u8)]

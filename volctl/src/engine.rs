@@ -184,7 +184,12 @@ impl Engine {
     }
 
     /// A transaction came to its end.
-    pub fn table_done(&mut self, tag: OpTag, done: Result<OpDone, crate::wire::outcome::Failure>, world: &World<'_>) -> Vec<Effect> {
+    pub fn table_done(
+        &mut self,
+        tag: OpTag,
+        done: Result<OpDone, crate::wire::outcome::Failure>,
+        world: &World<'_>,
+    ) -> Vec<Effect> {
         self.finish_op(tag, done, world);
         self.step(world)
     }

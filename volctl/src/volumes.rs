@@ -9,10 +9,10 @@ pub mod envelope_io;
 pub mod fscheck;
 pub mod identify;
 pub mod inflight;
-pub mod kinds;
 mod mountinfo;
 pub mod mounting;
 pub mod publish;
+pub mod snapshot_name;
 mod sysfs;
 
 #[cfg(test)]

@@ -31,9 +31,20 @@ type SlotEdit = Box<dyn FnOnce(&mut SlotSector) + Send>;
 
 enum Order {
     /// The claim: the only write before the lease has begun.
-    Claim { sector: Box<SlotSector>, not_after: Duration },
-    Slot { edit: SlotEdit, fua: bool, semaphore: bool },
-    Block { offset: u64, bytes: AlignedBuf, fua: bool },
+    Claim {
+        sector: Box<SlotSector>,
+        not_after: Duration,
+    },
+    Slot {
+        edit: SlotEdit,
+        fua: bool,
+        semaphore: bool,
+    },
+    Block {
+        offset: u64,
+        bytes: AlignedBuf,
+        fua: bool,
+    },
     Flush,
     Stop,
 }
@@ -191,7 +202,10 @@ impl Run {
     fn beat(&mut self) {
         let now = boottime();
         if self.hangs(now) {
-            tracing::error!(event = "lease.hung", "the engine or a tenure hangs for longer than a lease: this login ends");
+            tracing::error!(
+                event = "lease.hung",
+                "the engine or a tenure hangs for longer than a lease: this login ends"
+            );
             self.setup.deadline.end();
         }
         match self.write_slot(false) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lockdriver::device::{AlignedBuf, BlockDevice, DirectDevice, OpenError, Access};
+use lockdriver::device::{Access, AlignedBuf, BlockDevice, DirectDevice, OpenError};
 use ondisk::geometry::GeometryError;
 use ondisk::superblock::SUPERBLOCK_BYTES;
 use ondisk::{Corrupt, Geometry, Superblock, Verdict};

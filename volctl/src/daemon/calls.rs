@@ -34,7 +34,11 @@ pub struct Callers {
 
 /// The daemon is not logged on.
 pub fn not_logged_on(why: &str) -> Failure {
-    Failure::busy("not now", format!("the daemon is not logged on: {why}"), "wait a moment; `volctl status` shows when it is")
+    Failure::busy(
+        "not now",
+        format!("the daemon is not logged on: {why}"),
+        "wait a moment; `volctl status` shows when it is",
+    )
 }
 
 /// The daemon ends.
@@ -61,7 +65,9 @@ impl Callers {
     }
 
     fn command(&mut self, call: Call, reply: ReplySender) -> Option<(CommandId, Command)> {
-        let text = |m: &str| Message::new(m).map_err(|e| Failure::usage("the message cannot be sent", e.to_string(), "make it shorter"));
+        let text = |m: &str| {
+            Message::new(m).map_err(|e| Failure::usage("the message cannot be sent", e.to_string(), "make it shorter"))
+        };
         let command = (|| {
             Ok(match call {
                 Call::Request(c) => Command::Request {

@@ -327,11 +327,8 @@ impl<'a> Driver<'a> {
     }
 
     fn warnings(&self) -> Vec<Warning> {
-        let control = self.control_trouble.iter().map(|f| Warning {
-            code: "control".into(),
-            text: f.to_string(),
-            volume: None,
-        });
+        let control =
+            self.control_trouble.iter().map(|f| Warning { code: "control".into(), text: f.to_string(), volume: None });
         control.chain(self.services.log.warning()).collect()
     }
 

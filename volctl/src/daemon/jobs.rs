@@ -23,11 +23,11 @@ use crate::engine::{Job, JobDone};
 use crate::volumes::busy::{BusyProcess, Scope, who_holds};
 use crate::volumes::identify::{self, Identity};
 use crate::volumes::inflight::{self, Inflight};
-use crate::volumes::kinds::FsKind;
 use crate::volumes::mounting::root::MountRoot;
 use crate::volumes::publish::Sample;
 use crate::volumes::publish::snapshots::forget_device;
 use crate::wire::outcome::Failure;
+use ondisk::FsKind;
 
 /// How long a file system check after a takeover may take (section 7).
 pub const CHECK_BUDGET: Duration = Duration::from_secs(10);
@@ -172,7 +172,9 @@ impl Workshop {
     }
 
     fn guardian(&self) -> Result<&Guardian, Failure> {
-        self.guardian.as_ref().ok_or_else(|| Failure::failed("no gate", "the configuration has gate = \"none\"", "set it"))
+        self.guardian
+            .as_ref()
+            .ok_or_else(|| Failure::failed("no gate", "the configuration has gate = \"none\"", "set it"))
     }
 
     /// Opens the device and proves, on the very descriptor that the guardian gets, that it is the volume that the table means.
@@ -210,7 +212,11 @@ impl Workshop {
             Failure::failed(format!("{}: the gate does not open", spec.name), e.to_string(), "see `volctl log`")
         })?;
         if !gate.direct_io {
-            tracing::warn!(event = "gate.buffered", volume = spec.name, "the kernel refused direct I/O: readers may see stale blocks");
+            tracing::warn!(
+                event = "gate.buffered",
+                volume = spec.name,
+                "the kernel refused direct I/O: readers may see stale blocks"
+            );
         }
         Ok(gate)
     }

@@ -147,7 +147,11 @@ pub fn log_on(
     let mut parts = Parts::new(volume.clone(), place.slot).map_err(|e| no_means(&e))?;
     parts.view.read_slots();
     parts.view.load_tables()?;
-    let tables = parts.view.tables().cloned().ok_or_else(|| Failure::damaged("no tables", "they cannot be read", "run `volctl check`"))?;
+    let tables = parts
+        .view
+        .tables()
+        .cloned()
+        .ok_or_else(|| Failure::damaged("no tables", "they cannot be read", "run `volctl check`"))?;
     let record = tables.client(place.slot).map_or(Incarnation(0), |r| r.logged_on);
     let old_page = read_page(&volume.geometry, &*volume.device, place.slot).unwrap_or_default();
     let claimed = claim(

@@ -169,7 +169,8 @@ fn answer(call: Incoming, place: &Place, config: &Config, watcher: &Waiting<'_>)
 
 fn signals() -> Result<Receiver<Told>, Failure> {
     let (told, hear) = bounded(8);
-    let failed = |e: std::io::Error| Failure::failed("the daemon cannot start", e.to_string(), "see the system's limits");
+    let failed =
+        |e: std::io::Error| Failure::failed("the daemon cannot start", e.to_string(), "see the system's limits");
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(failed)?;
     std::thread::Builder::new()
         .name("signals".into())

@@ -39,6 +39,9 @@ impl Engine {
             return says;
         }
         // A paused machine may still be reading: what a dead reader held is kept for a while, and outlives its next log-on.
-        says && self.reaper.died_at(peer.slot, peer.incarnation).is_none_or(|t| world.now < t + self.setup.periods.dead_hold)
+        says && self
+            .reaper
+            .died_at(peer.slot, peer.incarnation)
+            .is_none_or(|t| world.now < t + self.setup.periods.dead_hold)
     }
 }

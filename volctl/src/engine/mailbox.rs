@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ondisk::client_page::{ANSWERS, AnswerVerdict, REQUESTS};
-use ondisk::{
-    Answer, AutoResponse, Generation, Message, Request, RequestId, SlotIndex, Uuid, VolumeTable,
-};
+use ondisk::{Answer, AutoResponse, Generation, Message, Request, RequestId, SlotIndex, Uuid, VolumeTable};
 
 use super::command::{CommandId, Reply, Waiter, Waiting};
 use super::effect::{Effect, Fact, FactKind};
@@ -95,9 +93,7 @@ impl Engine {
     }
 
     fn unplayable(&self, _table: &VolumeTable) -> Option<Failure> {
-        self.leaving.map(|_| {
-            Failure::failed("no request now", "the daemon is logging off", "start it again, then ask")
-        })
+        self.leaving.map(|_| Failure::failed("no request now", "the daemon is logging off", "start it again, then ask"))
     }
 
     /// Is there a wait that no answer can shorten: a dead writer's, or a promise to another?
@@ -106,7 +102,12 @@ impl Engine {
     }
 
     /// Puts a request into the own page (or keeps the one that stands, with the new message) and returns its id.
-    pub(crate) fn put_request(&mut self, volume: Uuid, message: Message, world: &World<'_>) -> Result<RequestId, Failure> {
+    pub(crate) fn put_request(
+        &mut self,
+        volume: Uuid,
+        message: Message,
+        world: &World<'_>,
+    ) -> Result<RequestId, Failure> {
         let to = world.table(volume).and_then(|t| t.writer).map_or(self.me(), |g| g.slot);
         self.page_dirty = true;
         if let Some(request) = self.page.requests.iter_mut().find(|r| r.volume == volume) {
@@ -256,9 +257,9 @@ impl Engine {
     fn prune_answers(&mut self, world: &World<'_>) {
         let before = self.page.answers.len();
         self.page.answers.retain(|a| {
-            world.peer(a.to).is_some_and(|p| {
-                p.current_page().is_none_or(|page| page.requests.iter().any(|r| r.id == a.request))
-            })
+            world
+                .peer(a.to)
+                .is_some_and(|p| p.current_page().is_none_or(|page| page.requests.iter().any(|r| r.id == a.request)))
         });
         self.page_dirty |= self.page.answers.len() != before;
     }
@@ -426,9 +427,7 @@ impl Engine {
                 .mounted
                 .filter(|seen| seen >= generation)
                 .map(|seen| format!("{name} is current: generation {seen}")),
-            Waiting::Mounted => {
-                volume.mounted.map(|seen| format!("{name} is mounted read-only, generation {seen}"))
-            }
+            Waiting::Mounted => volume.mounted.map(|seen| format!("{name} is mounted read-only, generation {seen}")),
             Waiting::Unmounted => (volume.mounted.is_none() && volume.announced.is_none() && !volume.busy_job)
                 .then(|| format!("{name} is not mounted any more")),
         };

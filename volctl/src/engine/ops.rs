@@ -179,16 +179,10 @@ fn lost_grant() -> Failure {
     )
 }
 
-fn own_grant(
-    actor: Actor,
-    world: &World<'_>,
-    volume: Uuid,
-    epoch: u64,
-) -> Result<(VolumeIndex, VolumeTable), Failure> {
+fn own_grant(actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<(VolumeIndex, VolumeTable), Failure> {
     let (index, table) = find(world, volume)?;
-    let own = table.writer.is_some_and(|g| {
-        g.slot == actor.slot && g.incarnation == actor.incarnation && g.epoch == epoch
-    });
+    let own =
+        table.writer.is_some_and(|g| g.slot == actor.slot && g.incarnation == actor.incarnation && g.epoch == epoch);
     if own { Ok((index, table)) } else { Err(lost_grant()) }
 }
 

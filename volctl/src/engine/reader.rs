@@ -35,7 +35,9 @@ impl Engine {
                 return Some(format!("exclusive: {} has the write privilege", world.name(grant.slot)));
             }
             if ops::is_dirty(table) {
-                return Some("exclusive: never published since it was last written; waiting for a client that may write".into());
+                return Some(
+                    "exclusive: never published since it was last written; waiting for a client that may write".into(),
+                );
             }
         }
         None
@@ -178,8 +180,7 @@ impl Engine {
             volume.grace_since = None;
             return;
         }
-        let must_close =
-            self.leaving.is_some() || table.readers == ReadersPolicy::Exclusive && table.writer.is_some();
+        let must_close = self.leaving.is_some() || table.readers == ReadersPolicy::Exclusive && table.writer.is_some();
         if must_close {
             self.close_reader(volume, world);
         } else if volume.mounted.is_some() {

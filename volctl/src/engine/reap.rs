@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ondisk::{Incarnation, SlotIndex};
 
+use super::Engine;
 use super::effect::{Effect, Fact, FactKind, OpTag};
 use super::ops::{OpDone, TableOp};
 use super::world::World;
-use super::Engine;
 use crate::wire::outcome::Failure;
 
 /// One living client after the other tries, so that not all of them contend at once.

@@ -136,9 +136,12 @@ impl Engine {
         let unbounded = |e: &VolumeEntry| e.inflight.bound().is_none() && e.capacity > 0;
         let own = self.page.volume(table.uuid).is_some_and(unbounded);
         let writers = table.writer.is_some_and(|g| g.inflight.bound().is_none() && g.slot != self.me())
-            && table.writer.is_some_and(|g| entry(world.peer(g.slot), table.uuid).is_none_or(|e| e.inflight.bound().is_none()));
+            && table
+                .writer
+                .is_some_and(|g| entry(world.peer(g.slot), table.uuid).is_none_or(|e| e.inflight.bound().is_none()));
         (own || writers).then(|| {
-            "no bound is known on how long this path may hold back a write; see docs/operations.md for the setting".to_owned()
+            "no bound is known on how long this path may hold back a write; see docs/operations.md for the setting"
+                .to_owned()
         })
     }
 
@@ -183,7 +186,9 @@ fn entry(peer: Option<&Peer>, volume: Uuid) -> Option<&VolumeEntry> {
 fn reason_of(volume: &Volume, state: wire::VolumeState) -> Option<String> {
     let failure = volume.failure.as_ref().map(|(f, _, _)| f.to_string());
     match state {
-        wire::VolumeState::Locked => failure.or_else(|| volume.reason.clone()).or_else(|| Some("not mounted yet".into())),
+        wire::VolumeState::Locked => {
+            failure.or_else(|| volume.reason.clone()).or_else(|| Some("not mounted yet".into()))
+        }
         _ => failure.or_else(|| volume.reason.clone()),
     }
 }

@@ -410,8 +410,7 @@ impl Engine {
         }
         let outwaited = self.wait_end(volume, table, world).filter(|end| world.now >= *end);
         let outwaited = outwaited.and_then(|_| table.writer.map(|g| g.epoch));
-        let next_over =
-            volume.next_since.is_some_and(|(_, since)| world.now >= since + self.setup.periods.next_kept);
+        let next_over = volume.next_since.is_some_and(|(_, since)| world.now >= since + self.setup.periods.next_kept);
         if let Some(grant) = table.writer {
             if rules::grant_is_over(world, &grant, volume.uuid, outwaited).is_err() {
                 volume.free_since = None;
@@ -427,14 +426,8 @@ impl Engine {
         }
         volume.cleaning = cleaning;
         let inflight = self.page.volume(volume.uuid).map_or(InFlight::UNBOUNDED, |e| e.inflight);
-        let op = TableOp::TakeGrant {
-            volume: volume.uuid,
-            request,
-            clean_only: cleaning,
-            inflight,
-            outwaited,
-            next_over,
-        };
+        let op =
+            TableOp::TakeGrant { volume: volume.uuid, request, clean_only: cleaning, inflight, outwaited, next_over };
         self.start_op(volume, op);
     }
 
@@ -460,7 +453,9 @@ impl Engine {
             }
         };
         let able = |p: &&super::Peer| {
-            p.is_alive() && !world.tables.clients.get(p.slot.index()).is_none_or(Option::is_none) && ops::may_write(table, p.slot)
+            p.is_alive()
+                && !world.tables.clients.get(p.slot.index()).is_none_or(Option::is_none)
+                && ops::may_write(table, p.slot)
         };
         orphan && !volume.pauses(world.now) && world.peers.iter().find(able).is_some_and(|p| p.slot == self.me())
     }

@@ -149,9 +149,9 @@ impl<'a> World<'a> {
     pub fn holder_closed(&self, grant: &Grant, volume: Uuid) -> bool {
         self.peer(grant.slot).is_some_and(|p| {
             p.incarnation == grant.incarnation
-                && p.current_page().and_then(|page| page.volume(volume)).is_some_and(|e| {
-                    e.state == MountState::GateClosed && e.epoch == grant.epoch
-                })
+                && p.current_page()
+                    .and_then(|page| page.volume(volume))
+                    .is_some_and(|e| e.state == MountState::GateClosed && e.epoch == grant.epoch)
         })
     }
 

@@ -47,11 +47,13 @@ impl Engine {
             self.close_reader(volume, world);
             return;
         }
-        let own = self.page.volume(volume.uuid).is_none_or(|e| {
-            matches!(e.state, MountState::None | MountState::GateClosed)
+        let own =
+            self.page.volume(volume.uuid).is_none_or(|e| matches!(e.state, MountState::None | MountState::GateClosed));
+        let others = world.peers.iter().any(|p| {
+            p.slot != self.me()
+                && !world.tables.clients.get(p.slot.index()).is_none_or(Option::is_none)
+                && p.may_have_open(volume.uuid)
         });
-        let others =
-            world.peers.iter().any(|p| p.slot != self.me() && !world.tables.clients.get(p.slot.index()).is_none_or(Option::is_none) && p.may_have_open(volume.uuid));
         if !others && own {
             volume.grace_since = None;
             self.start_op(volume, TableOp::Hold { volume: volume.uuid, epoch: grant.epoch });
@@ -97,8 +99,7 @@ impl Engine {
         let owed = table.is_some_and(|t| {
             t.dirty_since != 0 && t.dirty_since < epoch || t.last.is_none() && t.readers != ReadersPolicy::Live
         });
-        volume.writer =
-            Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
+        volume.writer = Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
         volume.failure = None;
         volume.skip_inflight = None;
         volume.idle_since = None;
@@ -244,8 +245,7 @@ impl Engine {
                 e.modified_ms = modified_ms;
             }
         });
-        volume.writer =
-            Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
+        volume.writer = Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
     }
 
     fn tell_released(&mut self, volume: &mut Volume, stopped: &Stopped, world: &World<'_>) {
@@ -307,7 +307,11 @@ impl Engine {
             writing.count = generation.count;
             let snapshot = world.table(volume.uuid).is_some_and(|t| t.readers == ReadersPolicy::Snapshot);
             let before = world.table(volume.uuid).map(|t| world.newest_generation(t)).unwrap_or_default();
-            let older = writing.snapshots.iter().max().copied().unwrap_or_default().max(if before < generation { before } else { Generation::NONE });
+            let older = writing.snapshots.iter().max().copied().unwrap_or_default().max(if before < generation {
+                before
+            } else {
+                Generation::NONE
+            });
             if snapshot {
                 writing.snapshots.push(generation);
             }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::fscheck::{MkfsError, mkfs, run_tool};
-use super::kinds::FsKind;
+use ondisk::FsKind;
 
 /// Where the file system of an enveloped volume begins, in bytes.
 pub const ENVELOPE_BYTES: u64 = 1024 * 1024;

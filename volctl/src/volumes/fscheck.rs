@@ -16,7 +16,7 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::Pid;
 
 use super::identify::{IdentityError, find_fs};
-use super::kinds::FsKind;
+use ondisk::FsKind;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use lockdriver::sys::statfs::device_bytes;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use uuid::Uuid;
 
-use super::kinds::FsKind;
 use super::sysfs::{SysFs, attribute, entries, name};
+use ondisk::FsKind;
 
 /// By what a volume is recognised (section 4, volume control table).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::fscheck::mkfs;
-use super::kinds::FsKind;
 use super::mounting::root::{prepare_mount_root, tear_down_mount_root};
 use super::mounting::{DetachedMount, MountRoot, mount_writer};
+use ondisk::FsKind;
 
 pub(super) const KINDS: [FsKind; 3] = [FsKind::Ext4, FsKind::Xfs, FsKind::Btrfs];
 

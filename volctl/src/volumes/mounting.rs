@@ -23,8 +23,8 @@ pub use error::{MountError, UnmountError};
 pub use hidden::Hidden;
 pub use root::{Leftover, MountRoot, Mounted};
 
-use super::kinds::FsKind;
 use super::mountinfo::mount_id;
+use ondisk::FsKind;
 
 /// How often a btrfs reader mount is tried: the writer may commit twice while its trees are being read.
 const BTRFS_TRIES: u32 = 4;
@@ -78,7 +78,7 @@ type FsOption<'a> = (&'a CStr, Option<&'a CStr>);
 ///
 /// The device must be one to which the kernel refuses writes. `subvol` (btrfs only) is the path of a read-only
 /// snapshot, counted from the root of what the writer has mounted: see
-/// [`Generation::snapshot_path`](super::kinds::Generation::snapshot_path).
+/// [`super::snapshot_name::path`].
 ///
 /// # Errors
 /// [`MountError::DeviceWritable`] for a device that can be written to, [`MountError::NoSnapshot`] when there is no such
@@ -206,7 +206,7 @@ fn open_fs_once(
     attributes: u64,
     exclusive: bool,
 ) -> Result<DetachedMount, MountError> {
-    let name = CString::new(kind.name()).map_err(|_| MountError::NulInName)?;
+    let name = CString::new(kind.word()).map_err(|_| MountError::NulInName)?;
     let source = CString::new(device.as_os_str().as_bytes()).map_err(|_| MountError::NulInName)?;
     let context = sys::fsopen(&name).map_err(MountError::errno("opening a file system context for", device))?;
     let configured = (|| {

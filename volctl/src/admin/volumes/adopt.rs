@@ -13,7 +13,6 @@ use crate::admin::storage;
 use crate::control::open::{open_device, read};
 use crate::volumes::identify::{self, IdentityError};
 use crate::volumes::inflight::{self, Inflight};
-use crate::volumes::kinds;
 use crate::wire::outcome::Failure;
 
 /// Smaller devices are mistakes.
@@ -61,7 +60,7 @@ pub(super) fn find(path: &Path, wants_envelope: bool) -> Result<Found, Failure> 
             |e| Failure::failed(format!("{} cannot be read", path.display()), e.to_string(), "check the path"),
         )?;
     let identity = identify::identify(&file, offset).map_err(|e| no_volume(path, &e))?;
-    let fs = kind(identity.kind);
+    let fs = identity.kind;
     if let Some(envelope) = &envelope {
         let room = len - ENVELOPE_BYTES;
         if envelope.fs != fs || envelope.data_first != ENVELOPE_BYTES || envelope.data_length > room {
@@ -114,15 +113,6 @@ fn no_volume(path: &Path, why: &IdentityError) -> Failure {
             )
         }
         _ => Failure::failed(what, why.to_string(), "give another device, or repair this one first"),
-    }
-}
-
-/// The tables' word for a file system.
-pub(super) fn kind(kind: kinds::FsKind) -> FsKind {
-    match kind {
-        kinds::FsKind::Ext4 => FsKind::Ext4,
-        kinds::FsKind::Xfs => FsKind::Xfs,
-        kinds::FsKind::Btrfs => FsKind::Btrfs,
     }
 }
 

@@ -13,7 +13,6 @@ use crate::cli::values::FsChoice;
 use crate::control::open::open_device;
 use crate::volumes::envelope_io::mkfs_at;
 use crate::volumes::fscheck::{MkfsError, mkfs};
-use crate::volumes::kinds;
 use crate::wire::outcome::Failure;
 
 /// Makes what `--mkfs` asks for; None without it.
@@ -69,11 +68,11 @@ fn no_file_system(path: &Path, why: &MkfsError) -> Failure {
     Failure::failed(format!("no file system was made on {}", path.display()), why.to_string(), next)
 }
 
-const fn kind(choice: FsChoice) -> kinds::FsKind {
+const fn kind(choice: FsChoice) -> FsKind {
     match choice {
-        FsChoice::Btrfs => kinds::FsKind::Btrfs,
-        FsChoice::Ext4 => kinds::FsKind::Ext4,
-        FsChoice::Xfs => kinds::FsKind::Xfs,
+        FsChoice::Btrfs => FsKind::Btrfs,
+        FsChoice::Ext4 => FsKind::Ext4,
+        FsChoice::Xfs => FsKind::Xfs,
     }
 }
 

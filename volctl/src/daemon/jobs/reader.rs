@@ -10,8 +10,8 @@ use crate::engine::JobDone;
 use crate::engine::effect::Probe;
 use crate::volumes::busy::open_for_writing;
 use crate::volumes::fscheck::space;
-use crate::volumes::kinds;
 use crate::volumes::mounting::mount_reader;
+use crate::volumes::snapshot_name;
 use crate::wire::outcome::Failure;
 
 impl Workshop {
@@ -44,7 +44,7 @@ impl Workshop {
 
     fn put_reader(&self, spec: &Spec, generation: Generation, device: &PathBuf) -> Result<u64, Failure> {
         let snapshot = spec.readers == ReadersPolicy::Snapshot;
-        let subvol = snapshot.then(|| kinds::Generation::from(generation).snapshot_path());
+        let subvol = snapshot.then(|| snapshot_name::path(generation));
         let mount = mount_reader(device, spec.kind, subvol.as_deref())
             .map_err(|e| failed(spec, "it cannot be mounted read-only", &e))?;
         let placed = self

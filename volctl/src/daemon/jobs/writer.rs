@@ -13,13 +13,13 @@ use crate::engine::JobDone;
 use crate::engine::effect::Busy;
 use crate::volumes::busy::{Scope, who_holds};
 use crate::volumes::fscheck::{CheckOutcome, check_unchanged};
-use crate::volumes::kinds::{self, FsKind};
 use crate::volumes::mounting::{error::UnmountError, mount_writer};
 use crate::volumes::publish::snapshots::{
     delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
 use crate::volumes::publish::{changed_since, publish_freeze, sample};
 use crate::wire::outcome::Failure;
+use ondisk::FsKind;
 
 /// Milliseconds since 1970, for people.
 fn wall_ms() -> i64 {
@@ -116,7 +116,9 @@ impl Workshop {
         always: bool,
         gates: &mut Gates,
     ) -> Result<JobDone, Failure> {
-        let Some(writer) = gates.writer.as_mut() else { return Err(failed(spec, "nothing to publish", &"not mounted")) };
+        let Some(writer) = gates.writer.as_mut() else {
+            return Err(failed(spec, "nothing to publish", &"not mounted"));
+        };
         let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "it cannot be published", &e))?;
         let changed = always || writer.owed || changed(&directory, writer);
         if !changed {
@@ -144,9 +146,7 @@ impl Workshop {
             return self.session.raise(spec.uuid, generation, modified_ms);
         }
         let guardian = self.guardian()?;
-        guardian
-            .frozen(writer.number, directory.as_fd())
-            .map_err(|e| failed(spec, "it cannot be published", &e))?;
+        guardian.frozen(writer.number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be published", &e))?;
         let published = publish_freeze(directory, || self.session.raise(spec.uuid, generation, modified_ms));
         let told = guardian.thawed(writer.number);
         published.map_err(|e| failed(spec, "it cannot be published", &e))?;
@@ -165,8 +165,7 @@ impl Workshop {
             }
             Err(e) => return Err(failed(spec, "publishing stopped", &e)),
         }
-        publish_snapshot(directory, kinds::Generation::from(generation))
-            .map_err(|e| failed(spec, "the snapshot cannot be taken", &e))
+        publish_snapshot(directory, generation).map_err(|e| failed(spec, "the snapshot cannot be taken", &e))
     }
 
     pub(super) fn delete(
@@ -180,7 +179,7 @@ impl Workshop {
         // A deletion changes the volume, too: what people changed before it must not be taken for that.
         writer.owed |= changed(&directory, writer);
         for generation in generations {
-            delete_snapshot(&directory, kinds::Generation::from(*generation))
+            delete_snapshot(&directory, *generation)
                 .map_err(|e| failed(spec, &format!("the snapshot of {generation} stays"), &e))?;
         }
         writer.sample = sample(&directory).ok();
@@ -216,7 +215,8 @@ impl Workshop {
             }
         }
         let outcome = check.then(|| check_unchanged(Path::new(&format!("/dev/loop{number}")), spec.kind, CHECK_BUDGET));
-        let closed = self.guardian().and_then(|g| g.close(number).map_err(|e| failed(spec, "its gate does not close", &e)));
+        let closed =
+            self.guardian().and_then(|g| g.close(number).map_err(|e| failed(spec, "its gate does not close", &e)));
         if let Err(failure) = closed {
             return self.close_under(spec, gates, &failure);
         }
@@ -305,7 +305,8 @@ impl Workshop {
         };
         tracing::error!(event = "gate.fenced", volume = spec.name, why = %why, "the gate is closed under the file system");
         let number = writer.number;
-        match self.guardian().and_then(|g| g.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e))) {
+        match self.guardian().and_then(|g| g.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e)))
+        {
             Ok(()) => {
                 self.forget(spec, number);
                 gates.writer = None;

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Ext4Features, FoundFs, IdentityError};
-use crate::volumes::kinds::FsKind;
+use ondisk::FsKind;
 
 /// Where the first superblock of btrfs lies behind the beginning of the file system.
 pub(super) const BTRFS_AT: u64 = 64 * 1024;

@@ -7,12 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::*;
-use crate::volumes::kinds::Generation;
 use crate::volumes::mounting::{MountError, mount_reader};
 use crate::volumes::publish::snapshots::{
     delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
 use crate::volumes::publish::{PublishError, changed_since, publish_freeze, sample};
+use crate::volumes::snapshot_name;
+use ondisk::Generation;
 
 const fn generation(epoch: u64, count: u64) -> Generation {
     Generation { epoch, count }
@@ -96,7 +97,7 @@ fn loop_a_snapshot_reader_sees_exactly_the_published_state() {
         write(&bed.root, "file", "not published");
     }
     for count in 1..=3 {
-        let path = generation(7, count).snapshot_path();
+        let path = snapshot_name::path(generation(7, count));
         let reader = bed.reader(kind, Some(&path));
         let mounted = bed.root.switch_beneath(reader, "r").unwrap();
         assert_eq!(fs::read_to_string(mounted.path.join("file")).unwrap(), format!("state {count}"));
@@ -147,7 +148,7 @@ fn loop_a_snapshot_can_be_mounted_while_the_writer_commits_on() {
             held.store(newest.load(Ordering::SeqCst), Ordering::SeqCst);
             let count = held.load(Ordering::SeqCst);
             let device = open_loop(&bed.image, true);
-            match mount_reader(&device.0, kind, Some(&generation(1, count).snapshot_path())) {
+            match mount_reader(&device.0, kind, Some(&snapshot_name::path(generation(1, count)))) {
                 Ok(reader) => failed.extend(mixed(&reader, count)),
                 Err(error) => failed.push(error.to_string()),
             }
@@ -238,7 +239,7 @@ fn loop_a_default_subvolume_is_published_and_read_as_what_it_is() {
     bed.writer(kind);
     assert_eq!(fs::read_to_string(top.join("file")).unwrap(), "inside");
     publish_snapshot(bed.root.open("w").unwrap(), generation(1, 1)).unwrap();
-    let reader = bed.reader(kind, Some(&generation(1, 1).snapshot_path()));
+    let reader = bed.reader(kind, Some(&snapshot_name::path(generation(1, 1))));
     let mounted = bed.root.attach(reader, "r").unwrap();
     assert_eq!(fs::read_to_string(mounted.path.join("file")).unwrap(), "inside");
 }
@@ -250,7 +251,7 @@ fn loop_relocation_is_seen_on_the_right_mount_and_reclaim_is_off() {
     bed.writer(kind);
     let mount = bed.root.open("w").unwrap();
     publish_snapshot(&mount, generation(1, 1)).unwrap();
-    let reader = bed.reader(kind, Some(&generation(1, 1).snapshot_path()));
+    let reader = bed.reader(kind, Some(&snapshot_name::path(generation(1, 1))));
     bed.root.attach(reader, "r").unwrap();
     assert_eq!(relocation_running(&mount).unwrap(), None);
     assert_eq!(relocation_running(bed.root.open("r").unwrap()).unwrap(), None, "under its temporary identifier");

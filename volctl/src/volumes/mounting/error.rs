@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use crate::volumes::busy::BusyProcess;
 use crate::volumes::elsewhere::MountCopy;
-use crate::volumes::kinds::FsKind;
+use ondisk::FsKind;
 
 /// Why something could not be mounted, moved or made.
 #[derive(Debug, thiserror::Error)]

@@ -17,8 +17,8 @@ use nix::sys::stat::{Mode, mkdirat};
 
 use super::hidden::{HIDDEN_DIRECTORY, Hidden};
 use super::{DetachedMount, MountError, open_beneath};
-use crate::volumes::kinds::FsKind;
 use crate::volumes::mountinfo::{self, MountLine, mount_id};
+use ondisk::FsKind;
 
 /// The prepared mount root. Cheap to clone; may be used from several threads, for different volumes at once.
 #[derive(Debug, Clone)]

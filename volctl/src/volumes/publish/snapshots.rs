@@ -13,8 +13,9 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use uuid::Uuid;
 
 use super::{PublishError, flush};
-use crate::volumes::kinds::Generation;
+use crate::volumes::snapshot_name;
 use crate::volumes::sysfs::{SysFs, attribute, name};
+use ondisk::Generation;
 
 /// Name of the directory of snapshots at the root of the volume.
 const DIRECTORY: &str = ".volctl";
@@ -29,7 +30,7 @@ const SUBVOLUME_ROOT: u64 = 256;
 /// [`PublishError::Exists`] when the generation was used before; [`PublishError::ForeignDirectory`].
 pub fn publish_snapshot(mount: impl AsFd, generation: Generation) -> Result<(), PublishError> {
     let directory = open_directory(&mount, true)?.ok_or(PublishError::ForeignDirectory { why: "it vanished" })?;
-    let snapshot = generation.snapshot_name();
+    let snapshot = snapshot_name::of(generation);
     match btrfs::snapshot_read_only(&mount, &directory, &snapshot) {
         Ok(()) => {}
         Err(Errno::EEXIST) => return Err(PublishError::Exists { name: snapshot }),
@@ -55,7 +56,7 @@ pub fn list_snapshots(mount: impl AsFd) -> Result<Vec<Generation>, PublishError>
         let Ok(entry) = entry.file_name().to_str() else {
             continue;
         };
-        let Some(generation) = Generation::from_snapshot_name(entry) else {
+        let Some(generation) = snapshot_name::parse(entry) else {
             continue;
         };
         if is_snapshot(&directory, entry) {
@@ -74,7 +75,7 @@ pub fn delete_snapshot(mount: impl AsFd, generation: Generation) -> Result<bool,
     let Some(directory) = open_directory(mount, false)? else {
         return Ok(false);
     };
-    match btrfs::delete_subvolume(directory, &generation.snapshot_name()) {
+    match btrfs::delete_subvolume(directory, &snapshot_name::of(generation)) {
         Ok(()) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(PublishError::errno("deleting a snapshot")(errno)),
