@@ -57,6 +57,8 @@ pub struct Driver<'a> {
     next_poll: Instant,
     warned: bool,
     control_trouble: Option<Failure>,
+    /// An orderly stop has begun in the guardian: even if the lease comes back, the writers are read-only now.
+    ends_at: Option<Duration>,
 }
 
 impl<'a> Driver<'a> {
@@ -96,6 +98,7 @@ impl<'a> Driver<'a> {
             next_poll: Instant::now(),
             warned: false,
             control_trouble: None,
+            ends_at: None,
         })
     }
 
@@ -165,6 +168,9 @@ impl<'a> Driver<'a> {
     }
 
     fn look_at_guardian(&mut self) {
+        if self.ends_at.is_some_and(|t| boottime() >= t) {
+            self.leave_then_return();
+        }
         let Some(guardian) = self.login.shop.guardian.as_ref() else { return };
         let lease = self.login.session.volume.superblock.timings.lease();
         guardian.deadline().tick_daemon(boottime());
@@ -184,6 +190,8 @@ impl<'a> Driver<'a> {
         match event {
             Event::OrderlyStop { .. } => {
                 self.services.note("lease.low", "three quarters of the lease are over: writers are being stopped");
+                let lease = self.login.session.volume.superblock.timings.lease();
+                self.ends_at.get_or_insert(boottime() + lease / 5);
             }
             Event::GateClosed { number, errno: None } => {
                 self.services.note("gate.fenced", &format!("the gate /dev/loop{number} was closed"));
@@ -227,7 +235,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn leave(&mut self, word: Told) {
+    /// Begins to leave.
+    pub fn leave(&mut self, word: Told) {
         self.services.notifier.stopping("logging off");
         let session = Arc::clone(&self.login.session);
         let engine = &mut self.login.engine;

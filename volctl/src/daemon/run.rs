@@ -54,12 +54,16 @@ fn logins(
 ) -> Result<(), Failure> {
     loop {
         match wait_for_login(place, config, services, calls, told)? {
-            Some(login) => {
+            Some((login, told_meanwhile)) => {
                 let incarnation = login.session.me.incarnation;
                 services.note("client.logged_on", &format!("logged on as incarnation {incarnation}"));
                 services.notifier.ready("logged on");
                 let session = Arc::downgrade(&login.session);
-                let ended = Driver::new(login, config, services)?.run(calls, told);
+                let mut driver = Driver::new(login, config, services)?;
+                if let Some(word) = told_meanwhile {
+                    driver.leave(word);
+                }
+                let ended = driver.run(calls, told);
                 // A write of the old login may still be under way in this very process: the lock file, by which the next
                 // login proves the old one gone, is held by both.
                 while session.strong_count() > 0 {
@@ -92,15 +96,17 @@ impl Watcher for Waiting<'_> {
     }
 }
 
-/// Logs on, answering callers meanwhile. None: told to end.
+/// Logs on, answering callers meanwhile. None: told to end. A word to end that came too late to stop the log-on is
+/// handed on with it.
 fn wait_for_login(
     place: &Place,
     config: &Config,
     services: &Services,
     calls: &Receiver<Incoming>,
     told: &Receiver<Told>,
-) -> Result<Option<Login>, Failure> {
+) -> Result<Option<(Login, Option<Told>)>, Failure> {
     let stop = AtomicBool::new(false);
+    let mut heard = None;
     let watcher = Waiting { services, why: std::sync::Mutex::new(("logging on".into(), Duration::ZERO)) };
     std::thread::scope(|scope| {
         let (done, result) = bounded(1);
@@ -112,8 +118,11 @@ fn wait_for_login(
         loop {
             crossbeam::select! {
                 recv(calls) -> call => if let Ok(call) = call { answer(call, place, config, &watcher) },
-                recv(told) -> _ => stop.store(true, Ordering::SeqCst),
-                recv(result) -> login => return login.unwrap_or(Ok(None)),
+                recv(told) -> word => {
+                    heard = Some(word.unwrap_or(Told::EndNow));
+                    stop.store(true, Ordering::SeqCst);
+                },
+                recv(result) -> login => return login.unwrap_or(Ok(None)).map(|l| l.map(|l| (l, heard))),
             }
         }
     })
