@@ -112,7 +112,8 @@ fn every_test_that_is_named_as_evidence_exists() {
         }
     }
     let is_name = |word: &str| {
-        word.matches('_').count() >= 3 && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        word.matches('_').count() >= 3
+            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     let mut missing = Vec::new();
     for document in ["docs/safety.md", "docs/seed-map.md", "docs/protocol.md", "docs/consistency.md"] {
@@ -129,7 +130,11 @@ fn every_test_that_is_named_as_evidence_exists() {
 fn every_event_is_explained_to_operators() {
     let operations = read("docs/operations.md");
     for name in EventName::ALL {
-        assert!(operations.contains(&format!("| `{}` |", name.as_str())), "{} has no row in docs/operations.md", name.as_str());
+        assert!(
+            operations.contains(&format!("| `{}` |", name.as_str())),
+            "{} has no row in docs/operations.md",
+            name.as_str()
+        );
     }
 }
 

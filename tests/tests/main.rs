@@ -4,4 +4,5 @@
 
 mod cli_doc;
 mod dist;
+mod docs;
 mod tidy;
