@@ -16,11 +16,14 @@ pub mod effect;
 pub mod hold;
 pub mod mailbox;
 pub mod ops;
+pub mod outcome;
 pub mod reader;
 pub mod reap;
 pub mod rules;
 pub mod status;
 pub mod volume;
+pub mod waiters;
+pub mod wish;
 pub mod world;
 pub mod writer;
 
@@ -97,8 +100,6 @@ pub struct Engine {
     pub(crate) waiters: Vec<command::Waiter>,
     pub(crate) mailbox: mailbox::Mailbox,
     pub(crate) reaper: reap::Reaper,
-    pub(crate) takeovers: Vec<command::Takeover>,
-    pub(crate) began: Option<Duration>,
     pub(crate) leaving: Option<Leaving>,
     pub(crate) next_id: u64,
     pub(crate) last_commit: Option<ondisk::CommitNo>,
@@ -134,8 +135,6 @@ impl Engine {
             waiters: Vec::new(),
             mailbox: mailbox::Mailbox::default(),
             reaper: reap::Reaper::default(),
-            takeovers: Vec::new(),
-            began: None,
             leaving: None,
             next_id,
             last_commit: None,
@@ -157,7 +156,6 @@ impl Engine {
 
     /// One poll's world. Returns what to do, in order.
     pub fn step(&mut self, world: &World<'_>) -> Vec<Effect> {
-        self.began.get_or_insert(world.now);
         self.page.polls += 1;
         self.follow_tables(world);
         self.reap(world);
@@ -166,7 +164,6 @@ impl Engine {
         for id in ids {
             self.step_volume(id, world);
         }
-        self.follow_takeovers(world);
         self.wake_waiters(world);
         self.drain()
     }
@@ -196,21 +193,22 @@ impl Engine {
 
     /// The daemon is to end: in order, or (`now`) without waiting for anybody's open files.
     pub fn leave(&mut self, now: bool, world: &World<'_>) -> Vec<Effect> {
-        let since = self.leaving.map_or(world.now, |l| l.since);
-        self.leaving = Some(Leaving { since, now });
+        let (since, already) = self.leaving.map_or((world.now, false), |l| (l.since, l.now));
+        self.leaving = Some(Leaving { since, now: now || already });
         self.step(world)
     }
 
-    /// Every gate is closed and every grant given back: the log-off may be committed.
+    /// Every gate is closed and every grant given back: the log-off may be committed. Told to end now, a client does
+    /// not wait for tables that cannot be changed: with its log-off its grants are over, too.
     pub fn has_left(&self) -> bool {
-        self.leaving.is_some() && self.volumes.values().all(Volume::is_closed)
+        let given_up = |v: &Volume| v.gates_closed() && v.op_pause.is_some();
+        self.leaving.is_some_and(|l| self.volumes.values().all(|v| v.is_closed() || l.now && given_up(v)))
     }
 
     /// How soon the next poll should come.
     pub fn next_poll(&self) -> Duration {
         let hurried = self.volumes.values().any(|v| v.hurried(self))
             || !self.waiters.is_empty()
-            || !self.takeovers.is_empty()
             || !self.page.requests.is_empty()
             || self.leaving.is_some()
             || self.mailbox.hurried();

@@ -12,6 +12,7 @@ use ondisk::elect::{self, SlotView};
 use ondisk::{ClientPage, CommitNo, Geometry, Incarnation, SlotIndex, Timings};
 
 use super::open::read;
+use crate::engine::ops::unreadable_up_to;
 use crate::engine::{PageView, Peer, World};
 use crate::wire::outcome::Failure;
 
@@ -164,8 +165,10 @@ impl View {
             } else {
                 PageView::Unknown
             };
-            let header = self.tables.as_ref().map(|t| &t.header);
-            let reaped = header.is_some_and(|h| legible.incarnation.0 > 0 && h.is_reaped(slot, legible.incarnation));
+            let reaped = self.tables.as_ref().is_some_and(|t| {
+                let highest = if known { legible.incarnation } else { unreadable_up_to(t, slot, legible.incarnation) };
+                highest.0 > 0 && t.header.is_reaped(slot, highest)
+            });
             self.peers.push(Peer {
                 slot,
                 incarnation: legible.incarnation,

@@ -166,6 +166,10 @@ impl Workshop {
             Job::StopWriter { generation, always, force, check } => {
                 return self.stop_writer(spec, *generation, (*always, *force, *check), gates);
             }
+            Job::FenceWriter => {
+                return self.close_under(spec, gates, &failed(spec, "the write privilege is lost", &"the tables say so"));
+            }
+            Job::Measure => Ok(JobDone::Measured { inflight_ms: self.measure_inflight(spec, gates) }),
             Job::Probe { files } => self.probe(spec, *files, gates),
         };
         done.unwrap_or_else(JobDone::Failed)
@@ -297,6 +301,8 @@ fn gateless(job: &Job) -> JobDone {
         Job::StopWriter { generation, .. } => {
             JobDone::Stopped { generation: Some(*generation), clean: true, modified_ms: 0, check: None }
         }
+        Job::FenceWriter => JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None },
+        Job::Measure => JobDone::Measured { inflight_ms: u64::MAX },
         Job::Probe { .. } => JobDone::Probed(crate::engine::effect::Probe {
             inflight_ms: u64::MAX,
             open_for_writing: Some(false),

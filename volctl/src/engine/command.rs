@@ -5,8 +5,8 @@ use std::time::Duration;
 use ondisk::{AnswerVerdict, Message, RequestId, Uuid, VolumeTable};
 
 use super::effect::Effect;
-use super::ops::{self, TableOp};
-use super::volume::Release;
+use super::ops::TableOp;
+use super::volume::{Release, Writer};
 use super::world::World;
 use super::{Engine, OpTag, rules};
 use crate::wire::outcome::Failure;
@@ -125,16 +125,6 @@ pub(crate) enum Waiting {
     Unmounted,
 }
 
-/// An administrator's takeover under way.
-#[derive(Debug, Clone)]
-pub(crate) struct Takeover {
-    pub id: CommandId,
-    pub volume: Uuid,
-    pub name: String,
-    pub skip_inflight: Option<String>,
-    pub asked: bool,
-}
-
 impl Engine {
     pub(crate) fn dispatch(&mut self, id: CommandId, command: Command, world: &World<'_>) {
         let done = match command {
@@ -176,13 +166,9 @@ impl Engine {
         })
     }
 
-    fn writes(&self, table: &VolumeTable) -> bool {
-        table.writer.is_some_and(|g| g.slot == self.me() && g.incarnation == self.setup.incarnation)
-    }
-
     fn cmd_release(&mut self, id: CommandId, name: &str, world: &World<'_>) -> Result<(), Failure> {
         let table = self.named(name, world)?;
-        if !self.writes(table) {
+        if self.own_grant(table).is_none() {
             return Err(Failure::refused(
                 format!("{name} cannot be released"),
                 "this client does not have the write privilege",
@@ -190,8 +176,19 @@ impl Engine {
             ));
         }
         let uuid = table.uuid;
+        let released = Failure::refused(
+            format!("the request for {name} is over"),
+            "somebody here ran `volctl release`",
+            "ask again when it is needed",
+        );
+        let writing = self.volumes.get(&uuid).is_some_and(|v| matches!(v.writer, Writer::Writing(_) | Writer::Stopping(_)));
+        if !writing {
+            // Granted, and not yet mounted: who releases it does not want it any more.
+            self.drop_request(uuid, &released);
+        }
         if let Some(volume) = self.volumes.get_mut(&uuid) {
             volume.ask_release(Release::by_user(id));
+            volume.release_after = Duration::ZERO;
         }
         self.wait(id, uuid, name, None, Waiting::Released);
         self.step_volume(uuid, world);
@@ -236,6 +233,13 @@ impl Engine {
             ));
         }
         let uuid = table.uuid;
+        if self.own_grant(table).is_some() {
+            return Err(Failure::refused(
+                format!("{name} is not mounted read-only"),
+                "this client has the write privilege",
+                format!("release it first: `volctl release {name}`"),
+            ));
+        }
         if let Some(volume) = self.volumes.get_mut(&uuid) {
             volume.user_unmounted = false;
             volume.forget_failure();
@@ -247,7 +251,7 @@ impl Engine {
 
     fn cmd_unmount(&mut self, id: CommandId, name: &str, world: &World<'_>) -> Result<(), Failure> {
         let table = self.named(name, world)?;
-        if self.writes(table) {
+        if self.own_grant(table).is_some() {
             return Err(Failure::refused(
                 format!("{name} cannot be unmounted"),
                 "this client has the write privilege",
@@ -257,6 +261,7 @@ impl Engine {
         let uuid = table.uuid;
         if let Some(volume) = self.volumes.get_mut(&uuid) {
             volume.user_unmounted = true;
+            volume.forget_failure();
         }
         self.wait(id, uuid, name, Some(world.now + Duration::from_secs(60)), Waiting::Unmounted);
         self.step_volume(uuid, world);
@@ -291,49 +296,28 @@ impl Engine {
                 ));
             }
         }
-        match table.writer {
-            Some(g) if g.slot == self.me() && g.incarnation == self.setup.incarnation => {
-                self.done(id, name, format!("{name} is yours already"));
-                return Ok(());
-            }
-            Some(g) if world.writer_lives(&g) => {
-                let op = TableOp::Revoke { volume: uuid, epoch: g.epoch };
-                self.out.push(Effect::Table { tag: OpTag::Takeover(uuid), op });
-            }
-            _ => {}
+        if self.own_grant(table).is_some() {
+            self.done(id, name, format!("{name} is yours already"));
+            return Ok(());
         }
-        self.takeovers.push(Takeover {
-            id,
-            volume: uuid,
-            name: name.to_owned(),
-            skip_inflight: yes_i_know,
-            asked: false,
-        });
+        if self.leaving.is_some() {
+            return Err(Failure::failed("no takeover now", "the daemon is logging off", "start it again"));
+        }
+        // It is an ordinary wish for the grant; the rules for dead and revoked grants do the rest.
+        let request = self.put_request(uuid, Message::cut("takeover by an administrator"), world)?;
+        if let Some(volume) = self.volumes.get_mut(&uuid) {
+            volume.skip_inflight = table.writer.filter(|_| yes_i_know.is_some()).map(|g| g.epoch);
+            volume.forget_failure();
+        }
+        if let Some(g) = table.writer.filter(|g| world.writer_lives(g)) {
+            let op = TableOp::Revoke { volume: uuid, epoch: g.epoch, request };
+            self.out.push(Effect::Table { tag: OpTag::Takeover(uuid, g.epoch), op });
+        }
+        self.wait(id, uuid, name, None, Waiting::Write { request, wait: true });
         Ok(())
     }
 
     pub(crate) fn wait(&mut self, id: CommandId, volume: Uuid, name: &str, until: Option<Duration>, what: Waiting) {
         self.waiters.push(Waiter { id, volume, name: name.to_owned(), until, what, told: None });
-    }
-
-    /// A takeover becomes an ordinary wish for the grant; the rules for dead and revoked grants do the rest.
-    pub(crate) fn follow_takeovers(&mut self, world: &World<'_>) {
-        for mut takeover in std::mem::take(&mut self.takeovers) {
-            if !takeover.asked {
-                takeover.asked = true;
-                let request = self.put_request(takeover.volume, Message::cut("takeover by an administrator"), world);
-                if let (Some(volume), Ok(request)) = (self.volumes.get_mut(&takeover.volume), request) {
-                    volume.skip_inflight.clone_from(&takeover.skip_inflight);
-                    volume.forget_failure();
-                    let what = Waiting::Write { request, wait: true };
-                    self.wait(takeover.id, takeover.volume, &takeover.name, None, what);
-                }
-            }
-        }
-    }
-
-    /// Does a table exist for the volume, and is it dirty with no writer?
-    pub(crate) fn is_orphan(table: &VolumeTable) -> bool {
-        table.writer.is_none() && ops::is_dirty(table)
     }
 }

@@ -40,8 +40,8 @@ pub enum OpTag {
     Volume(Uuid),
     /// The reaper's.
     Reaper,
-    /// A takeover's revocation.
-    Takeover(Uuid),
+    /// A takeover's revocation of the grant of this epoch.
+    Takeover(Uuid, u64),
 }
 
 /// A blocking job, run on a thread of its own.
@@ -89,6 +89,10 @@ pub enum Job {
         /// The file system is to be checked, unchanged, before it is handed over.
         check: bool,
     },
+    /// The grant is lost: close the writer's gate at once under whatever is open; nothing is published any more.
+    FenceWriter,
+    /// Measure how long this host may hold back writes to the volume.
+    Measure,
     /// Look at free space and, with `files`, at open files (every process has to be looked at for that).
     Probe {
         /// Look for open files, too.
@@ -147,6 +151,11 @@ pub enum JobDone {
     StillBusy(Vec<Busy>),
     /// Free space, size, open files.
     Probed(Probe),
+    /// How long this host may hold back writes, milliseconds; all ones: no bound.
+    Measured {
+        /// Of the whole path.
+        inflight_ms: u64,
+    },
     /// It did not work; nothing changed that the job did not undo.
     Failed(Failure),
     /// A writer could neither be stopped nor put back; the gate was closed under it or the incarnation must end.

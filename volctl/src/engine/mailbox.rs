@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ondisk::client_page::{ANSWERS, AnswerVerdict, REQUESTS};
-use ondisk::{Answer, AutoResponse, Generation, Message, Request, RequestId, SlotIndex, Uuid, VolumeTable};
+use ondisk::{Answer, AutoResponse, Message, Request, RequestId, SlotIndex, Uuid, VolumeTable};
 
 use super::command::{CommandId, Reply, Waiter, Waiting};
 use super::effect::{Effect, Fact, FactKind};
-use super::volume::{Release, Volume, Writer, Writing};
+use super::volume::{Release, Volume};
 use super::world::{Standing, World};
 use super::{Engine, rules};
 use crate::wire::outcome::Failure;
+
+/// How long a command without `--wait` waits for the mount of a volume that nobody has.
+const SHORT_WAIT: Duration = Duration::from_secs(60);
 
 /// What the mailbox remembers between polls.
 #[derive(Debug, Default)]
@@ -22,10 +25,8 @@ pub struct Mailbox {
     asked: BTreeSet<Uuid>,
     /// Own requests: first seen by this daemon.
     since: BTreeMap<RequestId, Duration>,
-    /// Own requests: the answers already told.
-    heard: BTreeMap<RequestId, (AnswerVerdict, Message)>,
-    /// While a writer is being stopped: what it was, to be put back if it is busy.
-    pub(crate) stopping: BTreeMap<Uuid, (Option<Generation>, Writing)>,
+    /// Own requests: the answers already told, and whose they were.
+    heard: BTreeMap<RequestId, (SlotIndex, AnswerVerdict, Message)>,
 }
 
 impl Mailbox {
@@ -37,11 +38,6 @@ impl Mailbox {
     /// Is anything under way that a quick poll serves?
     pub fn hurried(&self) -> bool {
         !self.asked.is_empty()
-    }
-
-    /// The last answer to an own request.
-    pub fn answer_to(&self, request: RequestId) -> Option<&(AnswerVerdict, Message)> {
-        self.heard.get(&request)
     }
 }
 
@@ -57,57 +53,41 @@ impl Engine {
         let table = self.named(name, world)?;
         let uuid = table.uuid;
         rules::may_ask(world, self.me(), table)?;
-        if let Some(v) = self.volumes.get_mut(&uuid) {
-            if matches!(v.writer, Writer::Writing(_)) && v.release.is_none() {
-                if v.cleaning {
-                    v.cleaning = false;
-                }
+        if self.leaving.is_some() {
+            return Err(Failure::failed("no request now", "the daemon is logging off", "start it again, then ask"));
+        }
+        if let Some(volume) = self.volumes.get_mut(&uuid) {
+            volume.forget_failure();
+            if volume.keeps_writing() {
                 self.done(id, name, format!("{name} is yours already"));
                 return Ok(());
             }
-            v.forget_failure();
         }
-        if let (Some(f), None) = (self.unplayable(table), wait) {
-            return Err(f);
-        }
-        let writer_lives = table.writer.is_some_and(|g| g.slot != self.me() && world.writer_lives(&g));
         let request = self.put_request(uuid, message, world)?;
-        // With nobody to ask, the answer is the mount itself, and it comes at once.
-        let wait_for_mount = wait.is_some() || !writer_lives && !self.must_wait(table, world);
-        if wait_for_mount {
-            let until = wait.or(Some(Duration::from_secs(60))).map(|w| world.now + w);
-            self.wait(id, uuid, name, until, Waiting::Write { request, wait: wait.is_some() });
-            if let Some(waiter) = self.waiters.last_mut() {
-                waiter.told = None;
-            }
-            self.step_volume(uuid, world);
-        } else {
-            self.out.push(Effect::Page);
-            let text = match table.writer {
-                Some(g) => format!("asked {} for {name}; see `volctl status`", world.name(g.slot)),
-                None => format!("asked for {name}; see `volctl status`"),
-            };
-            self.reply(id, Reply::Done { volume: name.to_owned(), text, asked: true });
+        let asked = world.writer_to_ask(self.me(), table).is_some();
+        if wait.is_none() && asked {
+            self.done_asking(id, name, table, world);
+            return Ok(());
         }
+        // With nobody to ask, the answer is the mount itself.
+        let until = Some(world.now + wait.unwrap_or(SHORT_WAIT));
+        self.wait(id, uuid, name, until, Waiting::Write { request, wait: wait.is_some() });
+        self.step_volume(uuid, world);
         Ok(())
     }
 
-    fn unplayable(&self, _table: &VolumeTable) -> Option<Failure> {
-        self.leaving.map(|_| Failure::failed("no request now", "the daemon is logging off", "start it again, then ask"))
-    }
-
-    /// Is there a wait that no answer can shorten: a dead writer's, or a promise to another?
-    fn must_wait(&self, table: &VolumeTable, world: &World<'_>) -> bool {
-        table.writer.is_some_and(|g| !world.holder_left(&g)) || rules::not_promised(world, table).is_err()
+    /// The request stands on the disk: that is all that was wanted.
+    pub(crate) fn done_asking(&mut self, id: CommandId, name: &str, table: &VolumeTable, world: &World<'_>) {
+        self.out.push(Effect::Page);
+        let text = match world.writer_to_ask(self.me(), table) {
+            Some(writer) => format!("asked {} for {name}; see `volctl status`", world.name(writer)),
+            None => format!("asked for {name}; see `volctl status`"),
+        };
+        self.reply(id, Reply::Done { volume: name.to_owned(), text, asked: true });
     }
 
     /// Puts a request into the own page (or keeps the one that stands, with the new message) and returns its id.
-    pub(crate) fn put_request(
-        &mut self,
-        volume: Uuid,
-        message: Message,
-        world: &World<'_>,
-    ) -> Result<RequestId, Failure> {
+    pub(crate) fn put_request(&mut self, volume: Uuid, message: Message, world: &World<'_>) -> Result<RequestId, Failure> {
         let to = world.table(volume).and_then(|t| t.writer).map_or(self.me(), |g| g.slot);
         self.page_dirty = true;
         if let Some(request) = self.page.requests.iter_mut().find(|r| r.volume == volume) {
@@ -129,7 +109,7 @@ impl Engine {
         self.next_id = self.next_id.wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.page.requests.push(Request {
             id,
-            number: world.next_number(volume).max(self.own_next_number(volume)),
+            number: world.next_number(volume),
             volume,
             to,
             created_ms: world.wall_ms,
@@ -137,10 +117,6 @@ impl Engine {
         });
         self.mailbox.since.insert(id, world.now);
         Ok(id)
-    }
-
-    fn own_next_number(&self, volume: Uuid) -> u64 {
-        1 + self.page.request(volume).map_or(0, |r| r.number)
     }
 
     pub(crate) fn cmd_withdraw(&mut self, id: CommandId, name: &str, world: &World<'_>) -> Result<(), Failure> {
@@ -202,31 +178,46 @@ impl Engine {
                 "see `volctl requests`",
             ));
         };
-        let writes = table.writer.is_some_and(|g| g.slot == self.me() && g.incarnation == self.setup.incarnation);
-        if !writes {
+        if self.own_grant(table).is_none() {
             return Err(Failure::refused(
                 format!("no answer to {client}"),
                 format!("this client does not write {name}, so it has nothing to give"),
                 "see `volctl status` for the writer",
             ));
         }
+        let (uuid, slot, request) = (table.uuid, from.slot, request.id);
         if verdict == AnswerVerdict::Yes {
-            if let Some(volume) = self.volumes.get_mut(&table.uuid) {
-                let mut release = Release::to(from.slot, request.id, message);
+            if let Some(volume) = self.volumes.get_mut(&uuid) {
+                if let Some((other, _)) = volume.release.as_ref().and_then(|r| r.to).filter(|to| to.0 != slot) {
+                    return Err(Failure::busy(
+                        format!("no yes to {client}"),
+                        format!("{name} is just being handed to {}", world.name(other)),
+                        "the request stands and has its place in the queue",
+                    ));
+                }
+                let mut release = Release::to(slot, request, message);
                 release.commands.push(id);
                 volume.ask_release(release);
+                volume.release_after = Duration::ZERO;
             }
-            self.wait(id, table.uuid, name, None, Waiting::Released);
-            self.step_volume(table.uuid, world);
+            self.wait(id, uuid, name, None, Waiting::Released);
+            self.step_volume(uuid, world);
         } else {
-            self.put_answer(from.slot, request.id, table.uuid, verdict, message);
+            if !self.put_answer(slot, request, uuid, verdict, message) {
+                return Err(Failure::busy(
+                    format!("no answer to {client}"),
+                    format!("{ANSWERS} refusals of this client stand already"),
+                    "each goes when its request is taken back; answer again then",
+                ));
+            }
             self.out.push(Effect::Page);
             self.done(id, name, format!("answered {client}"));
         }
         Ok(())
     }
 
-    /// Puts an answer into the page. A full page takes it without text by pushing out nothing: the oldest `later` goes.
+    /// Puts an answer into the page. When it is full, the oldest `later` goes, then the oldest `yes`: the table tells
+    /// those. False: there is no room.
     pub(crate) fn put_answer(
         &mut self,
         to: SlotIndex,
@@ -234,16 +225,23 @@ impl Engine {
         volume: Uuid,
         verdict: AnswerVerdict,
         message: Message,
-    ) {
-        self.page.answers.retain(|a| a.request != request);
-        if self.page.answers.len() >= ANSWERS {
-            match self.page.answers.iter().position(|a| a.verdict == AnswerVerdict::Later) {
-                Some(oldest) => drop(self.page.answers.remove(oldest)),
-                None => return,
+    ) -> bool {
+        let answers = &mut self.page.answers;
+        let answer = Answer { request, to, volume, verdict, message };
+        if answers.contains(&answer) {
+            return true;
+        }
+        answers.retain(|a| a.request != request);
+        if answers.len() >= ANSWERS {
+            let oldest = |verdict| answers.iter().position(|a| a.verdict == verdict);
+            match oldest(AnswerVerdict::Later).or_else(|| oldest(AnswerVerdict::Yes)) {
+                Some(oldest) => drop(answers.remove(oldest)),
+                None => return false,
             }
         }
-        self.page.answers.push(Answer { request, to, volume, verdict, message });
+        answers.push(answer);
         self.page_dirty = true;
+        true
     }
 
     /// Looks through all pages once a poll.
@@ -257,9 +255,9 @@ impl Engine {
     fn prune_answers(&mut self, world: &World<'_>) {
         let before = self.page.answers.len();
         self.page.answers.retain(|a| {
-            world
-                .peer(a.to)
-                .is_some_and(|p| p.current_page().is_none_or(|page| page.requests.iter().any(|r| r.id == a.request)))
+            world.peer(a.to).is_some_and(|p| {
+                p.current_page().is_none_or(|page| page.requests.iter().any(|r| r.id == a.request))
+            })
         });
         self.page_dirty |= self.page.answers.len() != before;
     }
@@ -272,13 +270,12 @@ impl Engine {
                 self.drop_request(request.volume, &gone());
                 continue;
             };
+            if self.own_grant(table).is_some() {
+                continue;
+            }
             self.follow_writer(&request, table);
-            let answer = world.peers.iter().filter(|p| p.slot != self.me()).find_map(|p| {
-                let page = p.current_page()?;
-                page.answers.iter().find(|a| a.request == request.id).map(|a| (p.slot, a.clone()))
-            });
-            if let Some((from, answer)) = answer {
-                self.hear(table, &world.name(from), &answer);
+            if let Some((from, answer)) = Self::answer_in_pages(&request, table, world) {
+                self.hear(table, from, &answer, world);
             }
             if world.now >= since + self.setup.periods.request_timeout {
                 let failure = Failure::timed_out(
@@ -291,24 +288,29 @@ impl Engine {
         }
     }
 
+    /// What the writer says; with no writer, what the one says who was asked last. Older words of others do not count.
+    fn answer_in_pages(request: &Request, table: &VolumeTable, world: &World<'_>) -> Option<(SlotIndex, Answer)> {
+        let asked = table.writer.map_or(request.to, |g| g.slot);
+        let page = world.peer(asked)?.current_page()?;
+        page.answers.iter().find(|a| a.request == request.id).map(|a| (asked, a.clone()))
+    }
+
     /// `to` follows the volume's writer, the id stays.
     fn follow_writer(&mut self, request: &Request, table: &VolumeTable) {
-        let Some(grant) = table.writer else { return };
-        if grant.slot != request.to {
-            if let Some(own) = self.page.requests.iter_mut().find(|r| r.id == request.id) {
-                own.to = grant.slot;
-                self.page_dirty = true;
-            }
-            self.mailbox.heard.remove(&request.id);
+        let Some(grant) = table.writer.filter(|g| g.slot != request.to) else { return };
+        if let Some(own) = self.page.requests.iter_mut().find(|r| r.id == request.id) {
+            own.to = grant.slot;
+            self.page_dirty = true;
         }
     }
 
-    fn hear(&mut self, table: &VolumeTable, from: &str, answer: &Answer) {
-        let news = (answer.verdict, answer.message.clone());
+    fn hear(&mut self, table: &VolumeTable, slot: SlotIndex, answer: &Answer, world: &World<'_>) {
+        let news = (slot, answer.verdict, answer.message.clone());
         if self.mailbox.heard.get(&answer.request) == Some(&news) {
             return;
         }
         self.mailbox.heard.insert(answer.request, news);
+        let from = world.name(slot);
         let word = match answer.verdict {
             AnswerVerdict::Yes => "yes",
             AnswerVerdict::No => "no",
@@ -317,7 +319,7 @@ impl Engine {
         let said = if answer.message.as_str().is_empty() { String::new() } else { format!(": {}", answer.message) };
         let text = format!("{from} says {word} for {}{said}", table.name);
         let fact = Fact::of(FactKind::Answered, table.name.as_str(), text.clone());
-        self.fact(fact.client(from).message(answer.message.as_str()));
+        self.fact(fact.client(from.as_str()).message(answer.message.as_str()));
         let waiting: Vec<CommandId> = self
             .waiters
             .iter()
@@ -351,8 +353,7 @@ impl Engine {
         let mut standing_ids = BTreeSet::new();
         let me = self.me();
         for table in world.tables.volumes.iter().flatten() {
-            let mine = table.writer.is_some_and(|g| g.slot == me && g.incarnation == self.setup.incarnation);
-            if !mine {
+            if self.own_grant(table).is_none() {
                 continue;
             }
             for standing in world.queue(table).into_iter().filter(|s| s.from.slot != me) {
@@ -399,98 +400,8 @@ impl Engine {
             volume.ask_release(Release::to(standing.from.slot, standing.request.id, Message::default()));
         }
     }
-
-    /// Commands whose wait is over.
-    pub(crate) fn wake_waiters(&mut self, world: &World<'_>) {
-        for waiter in std::mem::take(&mut self.waiters) {
-            if let Some(waiter) = self.look_at_waiter(waiter, world) {
-                self.waiters.push(waiter);
-            }
-        }
-    }
-
-    fn look_at_waiter(&mut self, mut waiter: Waiter, world: &World<'_>) -> Option<Waiter> {
-        let name = waiter.name.clone();
-        let Some(volume) = self.volumes.get(&waiter.volume) else {
-            self.reply(waiter.id, Reply::Failed(gone()));
-            return None;
-        };
-        let done = match &waiter.what {
-            Waiting::Write { .. } => {
-                matches!(volume.writer, Writer::Writing(_)).then(|| format!("{name} is yours: mounted read-write"))
-            }
-            Waiting::Released => {
-                let over = volume.release.is_none() && volume.writer == Writer::None;
-                over.then(|| format!("{name} is released"))
-            }
-            Waiting::Refreshed(generation) => volume
-                .mounted
-                .filter(|seen| seen >= generation)
-                .map(|seen| format!("{name} is current: generation {seen}")),
-            Waiting::Mounted => volume.mounted.map(|seen| format!("{name} is mounted read-only, generation {seen}")),
-            Waiting::Unmounted => (volume.mounted.is_none() && volume.announced.is_none() && !volume.busy_job)
-                .then(|| format!("{name} is not mounted any more")),
-        };
-        if let Some(text) = done {
-            self.done(waiter.id, &name, text);
-            return None;
-        }
-        let failed = match (&waiter.what, &volume.failure) {
-            (Waiting::Mounted | Waiting::Refreshed(_), Some((failure, _, _))) => Some(failure.clone()),
-            (Waiting::Mounted, None) if volume.reason.is_some() && volume.announced.is_none() && !volume.busy_job => {
-                let why = volume.reason.clone().unwrap_or_default();
-                Some(Failure::refused(format!("{name} cannot be mounted now"), why, "see `volctl status`"))
-            }
-            _ => None,
-        };
-        if let Some(failure) = failed {
-            self.reply(waiter.id, Reply::Failed(failure));
-            return None;
-        }
-        if waiter.until.is_some_and(|t| world.now >= t) {
-            let failure = Failure::timed_out(
-                format!("{name}: the wait is over"),
-                self.why_waiting(&waiter, world),
-                "it goes on without this command; see `volctl status`, or take it back: `volctl withdraw`",
-            );
-            self.reply(waiter.id, Reply::Failed(failure));
-            return None;
-        }
-        self.tell_progress(&mut waiter, world);
-        Some(waiter)
-    }
-
-    fn tell_progress(&mut self, waiter: &mut Waiter, world: &World<'_>) {
-        if !matches!(waiter.what, Waiting::Write { .. }) {
-            return;
-        }
-        let text = self.why_waiting(waiter, world);
-        if waiter.told.as_ref() != Some(&text) {
-            waiter.told = Some(text.clone());
-            self.reply(
-                waiter.id,
-                Reply::Progress { stage: "asked", text, answer: None, answer_message: String::new() },
-            );
-        }
-    }
-
-    fn why_waiting(&self, waiter: &Waiter, world: &World<'_>) -> String {
-        let Some(table) = world.table(waiter.volume) else { return "the volume is gone".into() };
-        if let Waiting::Write { .. } = waiter.what {
-            let place = world.queue(table).iter().position(|s| s.from.slot == self.me()).map_or(1, |p| p + 1);
-            return match table.writer {
-                Some(g) if g.slot == self.me() => "granted; mounting".into(),
-                Some(g) if world.writer_lives(&g) => {
-                    format!("the request stands; {} has write access; place {place} in the queue", world.name(g.slot))
-                }
-                Some(g) => format!("{} does not answer; its death is being waited out", world.name(g.slot)),
-                None => "the request stands; the volume is free".into(),
-            };
-        }
-        "it is not done yet".into()
-    }
 }
 
-fn gone() -> Failure {
+pub(super) fn gone() -> Failure {
     Failure::refused("the volume is gone", "an administrator removed it from the tables", "see `volctl status`")
 }

@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
+use lockdriver::tables::Tables;
 use lockdriver::transaction::Change;
 use ondisk::{
-    Access, Generation, Grant, GrantState, InFlight, Incarnation, Label, NextWriter, ReadersPolicy, RequestId,
+    Generation, Grant, GrantState, InFlight, Incarnation, Label, NextWriter, ReadersPolicy, RequestId,
     SlotIndex, Uuid, VolumeIndex, VolumeTable,
 };
 
 use super::rules;
-use super::world::World;
+use super::world::{Peer, World};
 use crate::wire::outcome::Failure;
 
 /// A change of the tables.
@@ -64,12 +65,14 @@ pub enum TableOp {
         /// To whom it is promised.
         next: Option<(SlotIndex, RequestId)>,
     },
-    /// Take the grant back from a living writer (takeover).
+    /// Take the grant back from a living writer (takeover); the volume is promised to the own request.
     Revoke {
         /// Of which volume.
         volume: Uuid,
         /// Which grant.
         epoch: u64,
+        /// The administrator's request.
+        request: RequestId,
     },
     /// End silent incarnations.
     Reap {
@@ -116,16 +119,11 @@ pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Cha
             take_grant(actor, world, *volume, take).map(Some)
         }
         TableOp::Hold { volume, epoch } => {
-            let (index, mut table) = own_grant(actor, world, *volume, *epoch)?;
-            let mut grant = table.writer.ok_or_else(lost_grant)?;
-            grant.state = GrantState::Held;
-            table.writer = Some(grant);
-            mark_dirty(&mut table, *epoch);
-            Ok(Some(volume_change(index, table)))
+            hold(actor, world, *volume, *epoch).map(Some)
         }
         TableOp::Release { volume, epoch, generation, clean, modified_ms, checked, next } => {
             let (index, mut table) = own_grant(actor, world, *volume, *epoch)?;
-            table.writer = None;
+            let revoked = table.writer.take().is_some_and(|g| g.state == GrantState::Revoked);
             if let Some(generation) = generation {
                 table.last = (*generation).max(table.last);
                 table.modified_ms = *modified_ms;
@@ -136,13 +134,16 @@ pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Cha
             if *checked {
                 table.check_due = false;
             }
-            table.next = next.and_then(|(slot, request)| {
-                let peer = world.peer(slot)?;
-                Some(NextWriter { slot, incarnation: peer.incarnation, request })
-            });
+            // Who had the grant revoked was promised the volume by that.
+            if !(revoked && table.next.is_some()) {
+                table.next = next.and_then(|(slot, request)| {
+                    let peer = world.peer(slot)?;
+                    Some(NextWriter { slot, incarnation: peer.incarnation, request })
+                });
+            }
             Ok(Some(volume_change(index, table)))
         }
-        TableOp::Revoke { volume, epoch } => revoke(actor, world, *volume, *epoch),
+        TableOp::Revoke { volume, epoch, request } => revoke(actor, world, *volume, *epoch, *request),
         TableOp::Reap { dead } => Ok(reap(world, dead)),
     }
 }
@@ -234,10 +235,14 @@ fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Resu
     }
     let for_me = table.next.is_some_and(|n| n.slot == actor.slot && Some(n.request) == take.request);
     if !for_me && !take.next_over {
-        rules::not_promised(world, &table)?;
+        rules::not_promised(world, actor.slot, &table)?;
     }
     if take.clean_only && !is_dirty(&table) {
-        return Err(Failure::refused("it is clean", "somebody else has seen to it", "nothing to do"));
+        // Nothing was written under a pending grant: it goes with its holder (trace C15).
+        return match table.writer.take() {
+            Some(_) => Ok(volume_change(index, table)),
+            None => Err(Failure::busy("it is clean", "somebody else has seen to it", "nothing to do")),
+        };
     }
     let pending = table.readers == ReadersPolicy::Exclusive;
     let state = if pending { GrantState::Pending } else { GrantState::Held };
@@ -262,7 +267,31 @@ pub fn is_dirty(table: &VolumeTable) -> bool {
     table.readers != ReadersPolicy::Live && (table.dirty_since != 0 || table.last.is_none())
 }
 
-fn revoke(actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<Option<Change>, Failure> {
+/// Pending becomes held once every other gate is closed. The pages are those read after the pending grant was
+/// committed: a reader that announced itself before that is seen here, a later one sees the grant (trace A7).
+fn hold(actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<Change, Failure> {
+    let (index, mut table) = own_grant(actor, world, volume, epoch)?;
+    let mut grant = table.writer.filter(|g| g.state == GrantState::Pending).ok_or_else(lost_grant)?;
+    if world.others_have_open(actor.slot, volume) {
+        return Err(Failure::busy(
+            format!("{} is not free of readers yet", table.name),
+            "another client may still have its gate open",
+            "its files are being closed; it goes on by itself",
+        ));
+    }
+    grant.state = GrantState::Held;
+    table.writer = Some(grant);
+    mark_dirty(&mut table, epoch);
+    Ok(volume_change(index, table))
+}
+
+fn revoke(
+    actor: Actor,
+    world: &World<'_>,
+    volume: Uuid,
+    epoch: u64,
+    request: RequestId,
+) -> Result<Option<Change>, Failure> {
     let (index, mut table) = find(world, volume)?;
     rules::may_ask(world, actor.slot, &table)?;
     rules::is_admin(world, actor.slot)?;
@@ -274,18 +303,35 @@ fn revoke(actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<O
     }
     grant.state = GrantState::Revoked;
     table.writer = Some(grant);
+    table.next = Some(NextWriter { slot: actor.slot, incarnation: actor.incarnation, request });
     Ok(Some(volume_change(index, table)))
 }
 
+/// Is the client silent, and its end not yet written down?
+pub fn to_reap(peer: &Peer) -> bool {
+    peer.silent && !peer.reaped && (peer.logged_on || !peer.known)
+}
+
+/// An unreadable slot may be any login up to one above the highest known (section 5).
 fn reap(world: &World<'_>, dead: &[(SlotIndex, Incarnation)]) -> Option<Change> {
-    let still: Vec<_> = dead
-        .iter()
-        .copied()
-        .filter(|(slot, incarnation)| {
-            world.peer(*slot).is_some_and(|p| p.silent && !p.reaped && (!p.known || p.incarnation == *incarnation))
-        })
-        .collect();
+    let header = &world.tables.header;
+    let judged = |(slot, incarnation): &(SlotIndex, Incarnation)| {
+        let peer = world.peer(*slot).filter(|p| to_reap(p))?;
+        if peer.known {
+            return (peer.incarnation == *incarnation).then_some((*slot, *incarnation));
+        }
+        let highest = unreadable_up_to(world.tables, *slot, peer.incarnation);
+        (!header.is_reaped(*slot, highest)).then_some((*slot, highest))
+    };
+    let still: Vec<_> = dead.iter().filter_map(judged).collect();
     (!still.is_empty()).then(|| Change { reaped: still, ..Change::default() })
+}
+
+/// The highest login that an unreadable slot may be of: one above the highest that its legible sector or its client
+/// record names. A log-on takes a higher one, and says so in the record before anything is opened.
+pub fn unreadable_up_to(tables: &Tables, slot: SlotIndex, legible: Incarnation) -> Incarnation {
+    let record = tables.client(slot).map_or(Incarnation(0), |r| r.logged_on);
+    Incarnation(legible.max(record).0.saturating_add(1))
 }
 
 /// How long a grant's holder may hold back writes: the larger of what the table and its page say.
@@ -295,9 +341,4 @@ pub fn inflight_of(world: &World<'_>, grant: &Grant, volume: Uuid) -> Option<Dur
         .filter(|p| p.incarnation == grant.incarnation)
         .and_then(|p| p.current_page()?.volume(volume).map(|e| e.inflight));
     page.map_or(grant.inflight, |p| p.max(grant.inflight)).bound()
-}
-
-/// Does the client have write access, so that it may bring a dirty volume in order?
-pub fn may_write(table: &VolumeTable, slot: SlotIndex) -> bool {
-    table.write_enabled && table.permission(slot).access == Access::Write
 }

@@ -11,7 +11,7 @@ use super::Engine;
 use super::effect::{Busy, Fact, FactKind, Job, busy_words};
 use super::ops;
 use super::volume::{Volume, Writer};
-use super::world::World;
+use super::world::{World, WriterPage};
 
 /// Between two looks at lingering generations.
 const RETIRE_PERIOD: Duration = Duration::from_millis(500);
@@ -48,7 +48,7 @@ impl Engine {
         if table.readers != ReadersPolicy::Snapshot {
             return None;
         }
-        if Self::is_orphan(table) && table.dirty_since != 0 {
+        if table.dirty_since != 0 && matches!(world.writer_page(table), WriterPage::NoWriter | WriterPage::Gone) {
             return Some("its last writer left it unpublished; waiting for a client that may write".into());
         }
         world
@@ -75,8 +75,8 @@ impl Engine {
             }
             return;
         }
-        if unmountable.is_none() && !volume.pauses(world.now) && self.wants_newer(volume, table, world) {
-            self.announce(volume, world.newest_generation(table));
+        let wants = unmountable.is_none() && !volume.pauses(world.now) && self.wants_newer(volume, table, world);
+        if wants && self.announce(volume, world.newest_generation(table)) {
             return;
         }
         self.tend_reader(volume, world);
@@ -86,7 +86,7 @@ impl Engine {
         let newest = world.newest_generation(table);
         let permission = table.permission(self.me());
         let stale = volume.mounted.is_some_and(|seen| seen < newest);
-        self.say(volume.index, |e| e.stale = stale);
+        self.say(volume.uuid, |e| e.stale = stale);
         match volume.mounted {
             None => true,
             Some(_) if !stale => {
@@ -104,27 +104,28 @@ impl Engine {
         }
     }
 
-    /// Says in the page what is about to be mounted and held.
-    fn announce(&mut self, volume: &mut Volume, generation: Generation) {
+    /// Says in the page what is about to be mounted and held. False: there is no room to say so.
+    fn announce(&mut self, volume: &mut Volume, generation: Generation) -> bool {
         let mut full = false;
-        self.say(volume.index, |e| {
-            if e.state != MountState::ReadOnly {
-                e.state = MountState::Mounting;
-                e.epoch = 0;
-            }
+        self.say(volume.uuid, |e| {
             if !generation.is_none() && !e.holds(generation) {
                 match e.held.iter_mut().find(|h| h.is_none()) {
                     Some(room) => *room = generation,
                     None => full = true,
                 }
             }
+            if e.state != MountState::ReadOnly && !full {
+                e.state = MountState::Mounting;
+                e.epoch = 0;
+            }
         });
         if full {
             volume.reason = Some("eight older generations still have open files here; it stays stale".into());
-            return;
+            return false;
         }
         volume.announced = Some((generation, self.page_version + 1));
         self.page_dirty = true;
+        true
     }
 
     fn decide_announced(
@@ -136,12 +137,10 @@ impl Engine {
         world: &World<'_>,
     ) {
         let snapshot = table.readers == ReadersPolicy::Snapshot;
-        let retired = snapshot && generation <= world.retired(table);
-        let unknown_writer = snapshot
-            && table.writer.is_some_and(|g| {
-                !world.holder_reaped(&g) && world.peer(g.slot).is_none_or(|p| p.current_page().is_none())
-            });
-        if unknown_writer {
+        // What a release left behind is retired by it, too: the writer that did so may be gone from the table already.
+        let retired = snapshot && (generation <= world.retired(table) || generation < table.last);
+        if snapshot && world.writer_page(table) == WriterPage::Unknown {
+            // It may have retired this very generation.
             return;
         }
         if !mountable || retired {
@@ -158,7 +157,7 @@ impl Engine {
     pub(crate) fn let_go(&mut self, volume: &mut Volume, generation: Generation) {
         let kept: Vec<Generation> = volume.mounted.iter().chain(&volume.lingering).copied().collect();
         let mounted = volume.mounted.is_some() || !volume.lingering.is_empty();
-        self.say(volume.index, |e| {
+        self.say(volume.uuid, |e| {
             for held in &mut e.held {
                 if *held == generation && !kept.contains(held) {
                     *held = Generation::NONE;
@@ -184,7 +183,9 @@ impl Engine {
         if must_close {
             self.close_reader(volume, world);
         } else if volume.mounted.is_some() {
-            self.start_job(volume, Job::UnmountReader { force: false });
+            if !volume.pauses_closing(world.now) {
+                self.start_job(volume, Job::UnmountReader { force: false });
+            }
         } else {
             self.tend_reader(volume, world);
         }
@@ -195,14 +196,20 @@ impl Engine {
         let now = self.leaving.is_some_and(|l| l.now);
         let since = *volume.grace_since.get_or_insert(world.now);
         let force = now || world.now >= since + self.setup.periods.grace;
-        if volume.mounted.is_some() || force || world.now >= volume.retired_at + RETIRE_PERIOD {
+        if volume.pauses_closing(world.now) {
+            return;
+        }
+        let at_once = volume.mounted.is_some() || force && !volume.forced;
+        if at_once || world.now >= volume.retired_at + RETIRE_PERIOD {
+            volume.forced = force;
             volume.retired_at = world.now;
             self.start_job(volume, Job::UnmountReader { force });
         }
     }
 
     fn tend_reader(&mut self, volume: &mut Volume, world: &World<'_>) {
-        if !volume.lingering.is_empty() && world.now >= volume.retired_at + RETIRE_PERIOD {
+        let linger = !volume.lingering.is_empty() && !volume.pauses_closing(world.now);
+        if linger && world.now >= volume.retired_at + RETIRE_PERIOD {
             volume.retired_at = world.now;
             self.start_job(volume, Job::Retire);
         } else if volume.mounted.is_some() && world.now >= volume.probed_at + PROBE_PERIOD {
@@ -211,18 +218,19 @@ impl Engine {
         }
     }
 
-    pub(crate) fn reader_mounted(&mut self, volume: &mut Volume, generation: Generation, world: &World<'_>) {
+    pub(crate) fn reader_mounted(&mut self, volume: &mut Volume, generation: Generation) {
         let before = volume.mounted.replace(generation);
         if let Some(before) = before {
             volume.lingering.push(before);
         }
         volume.failure = None;
+        volume.forced = false;
         volume.refresh_now = false;
         // The old one is looked at in the very next step: mostly nobody has it open.
         volume.retired_at = Duration::ZERO;
         volume.probed_at = Duration::ZERO;
         self.page.refreshes += 1;
-        self.say(volume.index, |e| {
+        self.say(volume.uuid, |e| {
             e.state = MountState::ReadOnly;
             e.epoch = 0;
             e.seen = generation;
@@ -232,11 +240,10 @@ impl Engine {
             Some(before) => format!("{}: generation {before} is now {generation}", volume.name),
             None => format!("{}: mounted read-only, generation {generation}", volume.name),
         };
-        let _ = world;
         self.fact(Fact::of(FactKind::Refreshed, &volume.name, text).generation(generation));
     }
 
-    pub(crate) fn reader_unmounted(&mut self, volume: &mut Volume, closed: bool, busy: &[Busy], world: &World<'_>) {
+    pub(crate) fn reader_unmounted(&mut self, volume: &mut Volume, closed: bool, busy: &[Busy]) {
         if let Some(seen) = volume.mounted.take() {
             if !closed {
                 volume.lingering.push(seen);
@@ -244,7 +251,7 @@ impl Engine {
         }
         if closed {
             volume.lingering.clear();
-            self.say_closed(volume.index, 0);
+            self.say_closed(volume.uuid, 0);
             if !busy.is_empty() {
                 let text = format!("{}: the gate was closed under {}", volume.name, busy_words(busy));
                 self.fact(Fact::of(FactKind::Trouble, &volume.name, text));
@@ -252,7 +259,6 @@ impl Engine {
         } else if !busy.is_empty() {
             volume.reason = Some(format!("waiting for open files of {}", busy_words(busy)));
         }
-        let _ = world;
     }
 
     pub(crate) fn retired(&mut self, volume: &mut Volume, lingering: Vec<Generation>, world: &World<'_>) {
@@ -261,9 +267,9 @@ impl Engine {
         let kept: Vec<Generation> = volume.mounted.iter().chain(&volume.lingering).copied().collect();
         let idle = kept.is_empty() && volume.writer == Writer::None;
         if idle {
-            self.say_closed(volume.index, 0);
+            self.say_closed(volume.uuid, 0);
         } else {
-            self.say(volume.index, |e| {
+            self.say(volume.uuid, |e| {
                 for held in &mut e.held {
                     if !kept.contains(held) {
                         *held = Generation::NONE;

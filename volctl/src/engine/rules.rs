@@ -88,9 +88,10 @@ pub fn held(world: &World<'_>, grant: &Grant) -> Failure {
     )
 }
 
-/// Others leave a volume with `next` alone while that client lives and its request stands (section 7).
-pub fn not_promised(world: &World<'_>, table: &VolumeTable) -> Result<(), Failure> {
-    let Some(next) = table.next else { return Ok(()) };
+/// Others leave a volume with `next` alone while that client lives and its request stands (section 7). A promise to this
+/// very client (`me`), be it for another request of its, binds nobody.
+pub fn not_promised(world: &World<'_>, me: SlotIndex, table: &VolumeTable) -> Result<(), Failure> {
+    let Some(next) = table.next.filter(|n| n.slot != me) else { return Ok(()) };
     let stands = world.peer(next.slot).is_some_and(|p| {
         p.is_alive()
             && p.incarnation == next.incarnation

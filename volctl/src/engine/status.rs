@@ -92,11 +92,11 @@ impl Engine {
     }
 
     fn state_of(&self, volume: &Volume, table: &VolumeTable) -> wire::VolumeState {
-        let mine = table.writer.filter(|g| g.slot == self.me() && g.incarnation == self.setup.incarnation);
+        let mine = self.own_grant(table);
         match (&volume.writer, mine) {
             (Writer::Writing(_), _) if volume.cleaning => wire::VolumeState::Releasing,
             (Writer::Writing(_), _) => wire::VolumeState::Rw,
-            (Writer::Stopping { .. } | Writer::Stopped(_), _) => wire::VolumeState::Releasing,
+            (Writer::Stopping(_) | Writer::Fencing { .. } | Writer::Stopped(_), _) => wire::VolumeState::Releasing,
             (Writer::Mounting { .. }, _) => wire::VolumeState::Granted,
             (Writer::None, Some(grant)) if grant.state != GrantState::Revoked => wire::VolumeState::Granted,
             (Writer::None, _) if self.page.request(volume.uuid).is_some() => wire::VolumeState::Requesting,
@@ -184,7 +184,7 @@ fn entry(peer: Option<&Peer>, volume: Uuid) -> Option<&VolumeEntry> {
 }
 
 fn reason_of(volume: &Volume, state: wire::VolumeState) -> Option<String> {
-    let failure = volume.failure.as_ref().map(|(f, _, _)| f.to_string());
+    let failure = volume.failure.as_ref().map(|f| f.failure.to_string());
     match state {
         wire::VolumeState::Locked => {
             failure.or_else(|| volume.reason.clone()).or_else(|| Some("not mounted yet".into()))

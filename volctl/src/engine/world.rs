@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockdriver::tables::Tables;
-use ondisk::{Access, ClientPage, Grant, GrantState, Incarnation, MountState, Request, SlotIndex, Uuid, VolumeTable};
+use ondisk::{Access, ClientPage, Grant, GrantState, Incarnation, MountState, Request, SlotIndex, Uuid, VolumeEntry, VolumeTable};
 
 /// What is known of a client's page.
 #[derive(Debug, Clone)]
@@ -64,6 +64,21 @@ impl Peer {
             page.volume(volume).is_some_and(|e| !matches!(e.state, MountState::None | MountState::GateClosed))
         })
     }
+}
+
+/// What the writer that a table names says of the volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriterPage<'a> {
+    /// The table names no writer.
+    NoWriter,
+    /// Its page, of the login that has the grant.
+    Known(&'a VolumeEntry),
+    /// Its page does not speak of the volume.
+    Silent,
+    /// Its page cannot be had now: nobody acts on it.
+    Unknown,
+    /// It was reaped, and its page is another login's.
+    Gone,
 }
 
 /// Everything one poll shows.
@@ -135,6 +150,11 @@ impl<'a> World<'a> {
         self.peer(grant.slot).is_some_and(|p| p.is_alive() && p.incarnation == grant.incarnation)
     }
 
+    /// The living client, other than `me`, that can be asked for the volume.
+    pub fn writer_to_ask(&self, me: SlotIndex, table: &VolumeTable) -> Option<SlotIndex> {
+        table.writer.filter(|g| g.slot != me && self.writer_lives(g)).map(|g| g.slot)
+    }
+
     /// Has the grant's holder logged off in order? Its flag goes only after every gate is closed.
     pub fn holder_left(&self, grant: &Grant) -> bool {
         self.peer(grant.slot).is_some_and(|p| p.is_off() && p.incarnation == grant.incarnation)
@@ -167,10 +187,27 @@ impl<'a> World<'a> {
 
     /// Up to which generation the writer that the table names has retired.
     pub fn retired(&self, table: &VolumeTable) -> ondisk::Generation {
-        table
-            .writer
-            .and_then(|g| self.peer(g.slot))
-            .and_then(|p| p.current_page()?.volume(table.uuid).map(|e| e.retired))
-            .unwrap_or_default()
+        match self.writer_page(table) {
+            WriterPage::Known(entry) => entry.retired,
+            _ => ondisk::Generation::NONE,
+        }
+    }
+
+    /// What the writer that the table names now says of the volume, in the very login that has the grant.
+    pub fn writer_page(&self, table: &VolumeTable) -> WriterPage<'a> {
+        let Some(grant) = table.writer else { return WriterPage::NoWriter };
+        let page = self.peer(grant.slot).filter(|p| p.incarnation == grant.incarnation).and_then(Peer::current_page);
+        match page {
+            // A page that does not name the volume retires nothing.
+            Some(page) => page.volume(table.uuid).map_or(WriterPage::Silent, WriterPage::Known),
+            None if self.holder_reaped(&grant) => WriterPage::Gone,
+            None => WriterPage::Unknown,
+        }
+    }
+
+    /// May any other client still have the volume's gate open?
+    pub fn others_have_open(&self, me: SlotIndex, volume: Uuid) -> bool {
+        let clients = self.tables.clients.len();
+        self.peers.iter().any(|p| p.slot != me && p.slot.index() < clients && p.may_have_open(volume))
     }
 }

@@ -1,6 +1,8 @@
 //! The writer's side of a volume: pending, mount, publish, stop, release (sections 7 and 8).
 
-use ondisk::{Access, Generation, Grant, GrantState, MountState, ReadersPolicy, VolumeTable};
+use std::time::Duration;
+
+use ondisk::{Access, Generation, Grant, GrantState, InFlight, MountState, ReadersPolicy, VolumeTable};
 
 use super::Engine;
 use super::command::Reply;
@@ -11,9 +13,11 @@ use super::world::World;
 use crate::wire::outcome::Failure;
 
 /// Between two tries of a release that open files prevented.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(2);
+/// After a yes of itself that open files prevented.
+const AUTO_RETRY: Duration = Duration::from_secs(10);
 /// Between two looks at free space and open files of a writer.
-const PROBE_PERIOD: std::time::Duration = std::time::Duration::from_secs(2);
+const PROBE_PERIOD: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(crate) fn step_writer(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
@@ -21,22 +25,31 @@ impl Engine {
             (_, Writer::Stopped(stopped)) => self.tell_released(volume, &stopped, world),
             (GrantState::Pending, _) => self.step_pending(volume, table, grant, world),
             (GrantState::Revoked, Writer::None) => self.give_up_grant(volume, table, grant.epoch),
-            (GrantState::Revoked, _) => {
-                let mut release = Release::of_itself(true);
-                release.message = ondisk::Message::cut("revoked by an administrator");
-                volume.ask_release(release);
-                self.stop_writing(volume, table, world);
+            (GrantState::Revoked, Writer::Writing(_)) => {
+                if volume.release.as_ref().is_none_or(|r| !r.force) {
+                    volume.ask_release(Release::of_itself(true));
+                    volume.release_after = Duration::ZERO;
+                }
+                if world.now >= volume.release_after {
+                    self.stop_writing(volume, table);
+                }
             }
-            (GrantState::Held, Writer::None) => self.start_writing(volume, table, grant, world),
+            (GrantState::Held, Writer::None) => self.start_writing(volume, table, grant),
             (GrantState::Held, Writer::Writing(writing)) => self.step_writing(volume, table, &writing, world),
-            (GrantState::Held, Writer::Mounting { .. } | Writer::Stopping { .. }) => {}
+            // A job that was lost: the driver ends this login.
+            (_, Writer::Mounting { .. } | Writer::Stopping(_) | Writer::Fencing { .. }) => {}
         }
+    }
+
+    /// Does anybody here still want the grant that has come?
+    fn is_wished(&self, volume: &Volume) -> bool {
+        let asked = volume.cleaning || self.page.request(volume.uuid).is_some();
+        asked && self.leaving.is_none() && volume.release.is_none()
     }
 
     /// `exclusive`: waits until no other client, and no reader here, has its gate open (section 8).
     fn step_pending(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
-        let wished = volume.cleaning || self.page.request(volume.uuid).is_some();
-        if self.leaving.is_some() || !wished {
+        if !self.is_wished(volume) {
             self.give_up_grant(volume, table, grant.epoch);
             return;
         }
@@ -47,18 +60,11 @@ impl Engine {
             self.close_reader(volume, world);
             return;
         }
-        let own =
-            self.page.volume(volume.uuid).is_none_or(|e| matches!(e.state, MountState::None | MountState::GateClosed));
-        let others = world.peers.iter().any(|p| {
-            p.slot != self.me()
-                && !world.tables.clients.get(p.slot.index()).is_none_or(Option::is_none)
-                && p.may_have_open(volume.uuid)
-        });
-        if !others && own {
+        if world.others_have_open(self.me(), volume.uuid) {
+            volume.grace_since.get_or_insert(world.now);
+        } else if !volume.op_pauses(world.now) {
             volume.grace_since = None;
             self.start_op(volume, TableOp::Hold { volume: volume.uuid, epoch: grant.epoch });
-        } else {
-            volume.grace_since.get_or_insert(world.now);
         }
     }
 
@@ -67,23 +73,22 @@ impl Engine {
         let clean = table.dirty_since == epoch;
         // A reader's gate may still be open here: then the page must not say otherwise.
         if volume.mounted.is_none() && volume.lingering.is_empty() {
-            self.say_closed(volume.index, epoch);
+            self.say_closed(volume.uuid, epoch);
         }
         volume.writer = Writer::Stopped(Stopped { epoch, generation: None, clean, modified_ms: 0, checked: false });
     }
 
-    fn start_writing(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
-        if self.leaving.is_some() {
+    fn start_writing(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant) {
+        if !self.is_wished(volume) {
             self.give_up_grant(volume, table, grant.epoch);
             return;
         }
         if let Some((generation, _)) = volume.announced.take() {
             self.let_go(volume, generation);
         }
-        let _ = world;
         volume.writer = Writer::Mounting { epoch: grant.epoch };
         volume.grace_since = None;
-        self.say(volume.index, |e| {
+        self.say(volume.uuid, |e| {
             e.state = MountState::ReadWrite;
             e.epoch = grant.epoch;
             e.published = Generation::NONE;
@@ -99,31 +104,39 @@ impl Engine {
         let owed = table.is_some_and(|t| {
             t.dirty_since != 0 && t.dirty_since < epoch || t.last.is_none() && t.readers != ReadersPolicy::Live
         });
-        volume.writer = Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
+        volume.writer =
+            Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
         volume.failure = None;
         volume.skip_inflight = None;
         volume.idle_since = None;
-        volume.probed_at = std::time::Duration::ZERO;
+        volume.release_after = Duration::ZERO;
+        volume.probed_at = Duration::ZERO;
         if let Some(seen) = volume.mounted.take() {
             volume.lingering.push(seen);
-            volume.retired_at = std::time::Duration::ZERO;
+            volume.retired_at = Duration::ZERO;
         }
-        self.say(volume.index, |e| e.seen = Generation::NONE);
+        self.say(volume.uuid, |e| e.seen = Generation::NONE);
+        let wished = self.page.request(volume.uuid).is_some() && !volume.cleaning;
         self.take_request_away(volume.uuid);
-        if volume.cleaning {
+        if !wished && volume.release.is_none() {
+            // To bring it in order only, or withdrawn while it was being mounted.
             volume.ask_release(Release::of_itself(false));
         }
+        self.tell_granted(volume);
         let text = format!("{}: write access, by grant {epoch}", volume.name);
         self.fact(Fact::of(FactKind::Granted, &volume.name, text));
     }
 
     pub(crate) fn mount_failed(&mut self, volume: &mut Volume, epoch: u64, failure: &Failure, world: &World<'_>) {
+        if !matches!(volume.writer, Writer::Mounting { .. }) {
+            return;
+        }
         let clean = world.table(volume.uuid).is_some_and(|t| t.dirty_since == epoch);
         volume.cleaning = false;
         self.drop_request(volume.uuid, failure);
         let kept: Vec<Generation> = volume.lingering.clone();
         let mounted = volume.mounted;
-        self.say(volume.index, |e| {
+        self.say(volume.uuid, |e| {
             e.state = if mounted.is_some() || !kept.is_empty() { MountState::ReadOnly } else { MountState::GateClosed };
             e.epoch = epoch;
         });
@@ -133,8 +146,9 @@ impl Engine {
     fn step_writing(&mut self, volume: &mut Volume, table: &VolumeTable, writing: &Writing, world: &World<'_>) {
         if let Some(leaving) = self.leaving {
             let force = leaving.now || world.now >= leaving.since + self.setup.periods.grace;
-            if volume.release.as_ref().is_none_or(|r| r.force != force) {
+            if volume.release.as_ref().is_none_or(|r| force && !r.force) {
                 volume.ask_release(Release::of_itself(force));
+                volume.release_after = Duration::ZERO;
             }
         }
         if self.access(table, world) != Access::Write && volume.release.is_none() {
@@ -142,9 +156,14 @@ impl Engine {
         }
         self.answer_by_itself(volume, table, world);
         if volume.release.is_some() && world.now >= volume.release_after {
-            self.stop_writing(volume, table, world);
+            self.stop_writing(volume, table);
             return;
         }
+        self.tend_writer(volume, table, writing, world);
+    }
+
+    /// Publishes, deletes what nobody needs, looks for open files.
+    fn tend_writer(&mut self, volume: &mut Volume, table: &VolumeTable, writing: &Writing, world: &World<'_>) {
         let due = world.now >= writing.published_at + self.setup.periods.publish;
         if table.readers != ReadersPolicy::Exclusive && (writing.owed || due) {
             let generation = Generation { epoch: writing.epoch, count: writing.count + 1 };
@@ -152,7 +171,10 @@ impl Engine {
             return;
         }
         let dead = self.deletable(volume, writing, world);
-        if !dead.is_empty() {
+        if !dead.is_empty() && !volume.pauses(world.now) {
+            if let Writer::Writing(writing) = &mut volume.writer {
+                writing.snapshots.retain(|g| !dead.contains(g));
+            }
             self.start_job(volume, Job::Delete { generations: dead });
             return;
         }
@@ -166,7 +188,7 @@ impl Engine {
         }
     }
 
-    fn probe_period(&self, volume: &Volume) -> std::time::Duration {
+    fn probe_period(&self, volume: &Volume) -> Duration {
         if self.asked_idle(volume) { PROBE_PERIOD / 8 } else { PROBE_PERIOD }
     }
 
@@ -174,69 +196,65 @@ impl Engine {
         self.mailbox.concerns(volume.uuid) && self.auto_response == ondisk::AutoResponse::Idle
     }
 
-    fn stop_writing(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+    fn stop_writing(&mut self, volume: &mut Volume, table: &VolumeTable) {
         let Writer::Writing(writing) = &volume.writer else { return };
-        let generation = Generation { epoch: writing.epoch, count: writing.count + 1 };
-        let always = writing.owed || table.last.is_none() && writing.count == 0;
-        let force = volume.release.as_ref().is_some_and(|r| r.force);
-        let epoch = writing.epoch;
-        let published = (writing.count > 0).then_some(Generation { epoch, count: writing.count });
-        self.mailbox.stopping.insert(volume.uuid, (published, writing.clone()));
-        volume.writer = Writer::Stopping { epoch };
-        let _ = world;
-        self.start_job(volume, Job::StopWriter { generation, always, force, check: table.check_due });
+        let job = Job::StopWriter {
+            generation: Generation { epoch: writing.epoch, count: writing.count + 1 },
+            always: writing.owed || table.last.is_none() && writing.count == 0,
+            force: volume.release.as_ref().is_some_and(|r| r.force),
+            check: table.check_due,
+        };
+        volume.writer = Writer::Stopping(writing.clone());
+        self.start_job(volume, job);
     }
 
+    /// Open files, or something that failed, kept the mount: it was put back, and the grant stays.
     pub(crate) fn still_busy(&mut self, volume: &mut Volume, words: &str, world: &World<'_>) {
-        if let (Writer::Stopping { .. }, Some((_, writing))) =
-            (&volume.writer, self.mailbox.stopping.remove(&volume.uuid))
-        {
-            volume.writer = Writer::Writing(writing);
+        if let Writer::Stopping(writing) = &volume.writer {
+            volume.writer = Writer::Writing(writing.clone());
         }
-        volume.release_after = world.now + RETRY;
         let Some(mut release) = volume.release.take() else { return };
         let failure = Failure::busy(
             format!("{} cannot be released", volume.name),
-            format!("files are open: {words}"),
-            "close them, or end the program, and release again; write access stays here",
+            format!("it is in use: {words}"),
+            "close what is open, or end the program, and release again; write access stays here",
         );
         for id in std::mem::take(&mut release.commands) {
             self.waiters.retain(|w| w.id != id);
             self.reply(id, Reply::Failed(failure.clone()));
         }
-        if let Some((slot, request)) = release.to {
-            let message = ondisk::Message::cut(&format!("busy: files are open: {words}"));
+        if let Some((slot, request)) = release.to.take() {
+            let message = ondisk::Message::cut(&format!("in use: {words}"));
             self.put_answer(slot, request, volume.uuid, ondisk::AnswerVerdict::Later, message);
-        } else if self.leaving.is_some() || volume.cleaning {
+        }
+        let insists = self.leaving.is_some() || volume.cleaning || release.force;
+        volume.release_after = world.now + if insists { RETRY } else { AUTO_RETRY };
+        if insists {
             volume.release = Some(release);
         }
-        self.fact(Fact::of(FactKind::Trouble, &volume.name, failure.to_string()));
-    }
-
-    pub(crate) fn stop_failed(&mut self, volume: &mut Volume, _epoch: u64, failure: &Failure, world: &World<'_>) {
-        let words = failure.why.clone();
-        self.still_busy(volume, &words, world);
+        self.trouble(volume, &failure);
     }
 
     pub(crate) fn stopped(
         &mut self,
         volume: &mut Volume,
-        generation: Option<Generation>,
-        clean: bool,
-        modified_ms: i64,
+        (generation, clean, modified_ms): (Option<Generation>, bool, i64),
         check: Option<String>,
         world: &World<'_>,
     ) {
-        let Writer::Stopping { epoch } = volume.writer else { return };
-        let before = self.mailbox.stopping.remove(&volume.uuid).and_then(|(published, _)| published);
-        let generation = generation.or(before);
+        let (epoch, count) = match &volume.writer {
+            Writer::Stopping(writing) => (writing.epoch, writing.count),
+            Writer::Fencing { epoch } => (*epoch, 0),
+            _ => return,
+        };
+        let generation = generation.or((count > 0).then_some(Generation { epoch, count }));
         let modified_ms = if modified_ms == 0 { world.wall_ms } else { modified_ms };
         if let Some(text) = &check {
             let text = format!("{}: file system check after the takeover: {text}", volume.name);
             self.fact(Fact::of(FactKind::Checked, &volume.name, text));
         }
         // The closing call has returned: only now may the page say so, for this very grant.
-        self.say(volume.index, |e| {
+        self.say(volume.uuid, |e| {
             e.state = MountState::GateClosed;
             e.epoch = epoch;
             e.busy = false;
@@ -245,11 +263,12 @@ impl Engine {
                 e.modified_ms = modified_ms;
             }
         });
-        volume.writer = Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
+        volume.writer =
+            Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
     }
 
     fn tell_released(&mut self, volume: &mut Volume, stopped: &Stopped, world: &World<'_>) {
-        if volume.pauses(world.now) && volume.release.is_some() {
+        if volume.op_pauses(world.now) {
             return;
         }
         let next = volume.release.as_ref().and_then(|r| r.to).or_else(|| self.first_in_queue(volume, world));
@@ -272,12 +291,13 @@ impl Engine {
     }
 
     /// The tables no longer name this client: the yes goes out, and the volume is a reader's again.
-    pub(crate) fn after_release(&mut self, volume: &mut Volume, world: &World<'_>, _failed: bool) {
+    pub(crate) fn after_release(&mut self, volume: &mut Volume, world: &World<'_>) {
         let release = volume.release.take();
         let was_cleaning = std::mem::take(&mut volume.cleaning);
         volume.free_since = None;
         volume.grace_since = None;
-        volume.looked_at = std::time::Duration::ZERO;
+        volume.release_after = Duration::ZERO;
+        volume.looked_at = Duration::ZERO;
         volume.probe = None;
         volume.idle_since = None;
         if let Some((slot, request)) = release.as_ref().and_then(|r| r.to) {
@@ -306,16 +326,13 @@ impl Engine {
         if let Some(generation) = generation {
             writing.count = generation.count;
             let snapshot = world.table(volume.uuid).is_some_and(|t| t.readers == ReadersPolicy::Snapshot);
-            let before = world.table(volume.uuid).map(|t| world.newest_generation(t)).unwrap_or_default();
-            let older = writing.snapshots.iter().max().copied().unwrap_or_default().max(if before < generation {
-                before
-            } else {
-                Generation::NONE
-            });
+            // Whatever was there before is of no use to anybody new.
+            let older = writing.snapshots.iter().max().copied().unwrap_or_default();
+            let older = world.table(volume.uuid).map_or(older, |t| older.max(t.last));
             if snapshot {
                 writing.snapshots.push(generation);
             }
-            self.say(volume.index, |e| {
+            self.say(volume.uuid, |e| {
                 e.published = generation.max(e.published);
                 e.modified_ms = modified_ms;
                 if snapshot {
@@ -332,12 +349,18 @@ impl Engine {
         volume.writer = Writer::Writing(writing);
     }
 
+    pub(crate) fn inflight_measured(&mut self, volume: &mut Volume, inflight_ms: u64) {
+        volume.measured = true;
+        self.say(volume.uuid, |e| e.inflight = InFlight(inflight_ms));
+    }
+
     pub(crate) fn probed(&mut self, volume: &mut Volume, probe: Probe, world: &World<'_>) {
         let active = probe.open_for_writing == Some(true) || probe.written;
         volume.idle_since = if active { None } else { volume.idle_since.or(Some(world.now)) };
         volume.probe = Some(probe);
+        volume.measured = true;
         // Free space alone changes with every write: it is told with the next thing, or when it changed by a hundredth.
-        self.say(volume.index, |e| {
+        self.say(volume.uuid, |e| {
             let step = (probe.capacity / 100).max(1);
             if e.capacity != probe.capacity || e.free.abs_diff(probe.free) >= step {
                 e.capacity = probe.capacity;
@@ -346,7 +369,7 @@ impl Engine {
             if let Some(open) = probe.open_for_writing {
                 e.busy = open;
             }
-            e.inflight = ondisk::InFlight(probe.inflight_ms);
+            e.inflight = InFlight(probe.inflight_ms);
         });
     }
 }

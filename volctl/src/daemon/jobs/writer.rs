@@ -299,7 +299,7 @@ impl Workshop {
     }
 
     /// The last resort: the gate is closed under the file system as it is. It is left dirty, and the tables say so.
-    fn close_under(&self, spec: &Spec, gates: &mut Gates, why: &Failure) -> JobDone {
+    pub(super) fn close_under(&self, spec: &Spec, gates: &mut Gates, why: &Failure) -> JobDone {
         let Some(writer) = gates.writer.as_ref() else {
             return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
         };

@@ -1,0 +1,149 @@
+//! The wish for the write privilege: the own request, or a dirty volume that nobody sees to (sections 7 and 8).
+
+use std::time::Duration;
+
+use ondisk::{GrantState, InFlight, ReadersPolicy, VolumeTable};
+
+use super::effect::Job;
+use super::ops::{self, TableOp};
+use super::volume::Volume;
+use super::world::World;
+use super::{Engine, rules};
+
+/// A client that is not the first of the queue leaves a free volume to the first for this long.
+const COURTESY: Duration = Duration::from_secs(2);
+/// Each client that may write comes this much later than the one before it to bring a dirty volume in order: where the
+/// first cannot mount it, the next one tries.
+const CLEAN_TURN: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Counts the waits of section 6 from the end of the own first read that shows their beginning.
+    pub(crate) fn watch_grant(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        let since = |old: Option<(u64, Duration)>, epoch: u64, holds: bool| match old {
+            _ if !holds => None,
+            Some((e, t)) if e == epoch => Some((e, t)),
+            _ => Some((epoch, world.now)),
+        };
+        if let Some(grant) = table.writer {
+            volume.reaped_since = since(volume.reaped_since, grant.epoch, world.holder_reaped(&grant));
+            volume.revoked_since = since(volume.revoked_since, grant.epoch, grant.state == GrantState::Revoked);
+        } else {
+            volume.reaped_since = None;
+            volume.revoked_since = None;
+            if !ops::is_dirty(table) {
+                volume.orphan_since = None;
+            }
+        }
+        // A promise is kept from when it can be made use of: a revoked writer may take long to go.
+        volume.next_since = match table.next {
+            Some(next) if self.is_free(volume, table, world) => match volume.next_since {
+                Some((old, t)) if old == next => Some((old, t)),
+                _ => Some((next, world.now)),
+            },
+            _ => None,
+        };
+    }
+
+    fn is_free(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> bool {
+        let outwaited = self.outwaited(volume, table, world);
+        table.writer.is_none_or(|g| rules::grant_is_over(world, &g, volume.uuid, outwaited).is_ok())
+    }
+
+    /// The epoch of the grant whose end was waited out.
+    fn outwaited(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> Option<u64> {
+        self.wait_end(volume, table, world).filter(|end| world.now >= *end)?;
+        table.writer.map(|g| g.epoch)
+    }
+
+    /// Until when a dead or revoked grant must be waited out; None: never by time alone.
+    pub(crate) fn wait_end(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> Option<Duration> {
+        let grant = table.writer?;
+        let skipped = volume.skip_inflight == Some(grant.epoch);
+        let inflight = if skipped { Some(Duration::ZERO) } else { ops::inflight_of(world, &grant, volume.uuid) }?;
+        let reaped = volume.reaped_since.map(|(_, t)| t + inflight);
+        let revoked = volume.revoked_since.map(|(_, t)| t + self.setup.periods.dead + inflight);
+        match (reaped, revoked) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Takes a free volume for the own request, or to bring it in order.
+    pub(crate) fn step_wish(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        let request = self.page.request(volume.uuid).map(|r| r.id);
+        let cleaning = request.is_none() && self.should_clean(volume, table, world);
+        if self.leaving.is_some() || request.is_none() && !cleaning {
+            return;
+        }
+        if let Err(failure) = rules::may_ask(world, self.me(), table) {
+            if request.is_some() {
+                self.drop_request(volume.uuid, &failure);
+            }
+            return;
+        }
+        if volume.pauses(world.now) || volume.op_pauses(world.now) {
+            return;
+        }
+        if !self.is_free(volume, table, world) {
+            volume.free_since = None;
+            return;
+        }
+        let next_over =
+            volume.next_since.is_some_and(|(_, since)| world.now >= since + self.setup.periods.next_kept);
+        let for_me = table.next.is_some_and(|n| n.slot == self.me() && Some(n.request) == request);
+        if !for_me && !next_over && rules::not_promised(world, self.me(), table).is_err() {
+            return;
+        }
+        if !for_me && self.owes_courtesy(volume, table, world) {
+            return;
+        }
+        if !volume.measured {
+            // The grant carries how long this host may hold back writes: without it nobody could ever follow it.
+            self.start_job(volume, Job::Measure);
+            return;
+        }
+        volume.cleaning = cleaning;
+        let op = TableOp::TakeGrant {
+            volume: volume.uuid,
+            request,
+            clean_only: cleaning,
+            inflight: self.page.volume(volume.uuid).map_or(InFlight::UNBOUNDED, |e| e.inflight),
+            outwaited: self.outwaited(volume, table, world),
+            next_over,
+        };
+        self.start_op(volume, op);
+    }
+
+    /// First come, first served: the first of the queue takes a free volume, the others give it a moment.
+    fn owes_courtesy(&self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) -> bool {
+        let queue = world.queue(table);
+        let own = self.page.request(volume.uuid).map(|r| (r.number, self.me()));
+        let first = queue.iter().find(|s| s.from.slot != self.me()).map(|s| (s.request.number, s.from.slot));
+        let others_first = first.is_some_and(|first| own.is_none_or(|own| first < own));
+        if !others_first {
+            volume.free_since = None;
+            return false;
+        }
+        let since = *volume.free_since.get_or_insert(world.now);
+        world.now < since + COURTESY
+    }
+
+    /// Is it this client's turn to replay, publish and release a dirty volume, or to clear a grant that is over?
+    fn should_clean(&self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) -> bool {
+        let orphan = match table.writer {
+            None => ops::is_dirty(table),
+            Some(grant) => {
+                (table.readers != ReadersPolicy::Live || grant.state == GrantState::Pending)
+                    && (world.holder_reaped(&grant) || world.holder_left(&grant))
+            }
+        };
+        // Without a gate nothing can be replayed.
+        if !orphan || self.setup.gateless {
+            return false;
+        }
+        let since = *volume.orphan_since.get_or_insert(world.now);
+        let able = |p: &&super::Peer| p.is_alive() && rules::may_ask(world, p.slot, table).is_ok();
+        let before = world.peers.iter().filter(|p| p.slot < self.me()).filter(able).count();
+        world.now >= since + CLEAN_TURN * u32::try_from(before).unwrap_or(u32::MAX)
+    }
+}
