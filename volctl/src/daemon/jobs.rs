@@ -167,7 +167,11 @@ impl Workshop {
                 return self.stop_writer(spec, *generation, (*always, *force, *check), gates);
             }
             Job::FenceWriter => {
-                return self.close_under(spec, gates, &failed(spec, "the write privilege is lost", &"the tables say so"));
+                return self.close_under(
+                    spec,
+                    gates,
+                    &failed(spec, "the write privilege is lost", &"the tables say so"),
+                );
             }
             Job::Measure => Ok(JobDone::Measured { inflight_ms: self.measure_inflight(spec, gates) }),
             Job::Probe { files } => self.probe(spec, *files, gates),

@@ -181,7 +181,8 @@ impl Engine {
             "somebody here ran `volctl release`",
             "ask again when it is needed",
         );
-        let writing = self.volumes.get(&uuid).is_some_and(|v| matches!(v.writer, Writer::Writing(_) | Writer::Stopping(_)));
+        let writing =
+            self.volumes.get(&uuid).is_some_and(|v| matches!(v.writer, Writer::Writing(_) | Writer::Stopping(_)));
         if !writing {
             // Granted, and not yet mounted: who releases it does not want it any more.
             self.drop_request(uuid, &released);

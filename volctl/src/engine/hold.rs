@@ -13,9 +13,8 @@ impl Engine {
         if volume.retire_sequence == 0 || volume.retire_sequence > world.page_on_disk || entry.retired.is_none() {
             return Vec::new();
         }
-        let unused = |g: &&Generation| {
-            **g <= entry.retired && !entry.holds(**g) && !self.held_by_another(volume, **g, world)
-        };
+        let unused =
+            |g: &&Generation| **g <= entry.retired && !entry.holds(**g) && !self.held_by_another(volume, **g, world);
         writing.snapshots.iter().filter(unused).copied().collect()
     }
 

@@ -87,7 +87,12 @@ impl Engine {
     }
 
     /// Puts a request into the own page (or keeps the one that stands, with the new message) and returns its id.
-    pub(crate) fn put_request(&mut self, volume: Uuid, message: Message, world: &World<'_>) -> Result<RequestId, Failure> {
+    pub(crate) fn put_request(
+        &mut self,
+        volume: Uuid,
+        message: Message,
+        world: &World<'_>,
+    ) -> Result<RequestId, Failure> {
         let to = world.table(volume).and_then(|t| t.writer).map_or(self.me(), |g| g.slot);
         self.page_dirty = true;
         if let Some(request) = self.page.requests.iter_mut().find(|r| r.volume == volume) {
@@ -255,9 +260,9 @@ impl Engine {
     fn prune_answers(&mut self, world: &World<'_>) {
         let before = self.page.answers.len();
         self.page.answers.retain(|a| {
-            world.peer(a.to).is_some_and(|p| {
-                p.current_page().is_none_or(|page| page.requests.iter().any(|r| r.id == a.request))
-            })
+            world
+                .peer(a.to)
+                .is_some_and(|p| p.current_page().is_none_or(|page| page.requests.iter().any(|r| r.id == a.request)))
         });
         self.page_dirty |= self.page.answers.len() != before;
     }

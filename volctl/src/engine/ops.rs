@@ -8,8 +8,8 @@ use std::time::Duration;
 use lockdriver::tables::Tables;
 use lockdriver::transaction::Change;
 use ondisk::{
-    Generation, Grant, GrantState, InFlight, Incarnation, Label, NextWriter, ReadersPolicy, RequestId,
-    SlotIndex, Uuid, VolumeIndex, VolumeTable,
+    Generation, Grant, GrantState, InFlight, Incarnation, Label, NextWriter, ReadersPolicy, RequestId, SlotIndex, Uuid,
+    VolumeIndex, VolumeTable,
 };
 
 use super::rules;
@@ -118,9 +118,7 @@ pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Cha
             };
             take_grant(actor, world, *volume, take).map(Some)
         }
-        TableOp::Hold { volume, epoch } => {
-            hold(actor, world, *volume, *epoch).map(Some)
-        }
+        TableOp::Hold { volume, epoch } => hold(actor, world, *volume, *epoch).map(Some),
         TableOp::Release { volume, epoch, generation, clean, modified_ms, checked, next } => {
             let (index, mut table) = own_grant(actor, world, *volume, *epoch)?;
             let revoked = table.writer.take().is_some_and(|g| g.state == GrantState::Revoked);

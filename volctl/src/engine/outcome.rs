@@ -56,9 +56,10 @@ impl Engine {
     /// The writer that was to be robbed is gone meanwhile: then the request does the rest. Else whoever waits hears why.
     fn revocation_failed(&mut self, uuid: Uuid, epoch: u64, failure: &Failure, world: &World<'_>) {
         self.fact(Fact::of(FactKind::Trouble, "", failure.to_string()));
-        let others = world.table(uuid).and_then(|t| t.writer).is_some_and(|g| {
-            g.epoch == epoch || g.slot != self.me() && world.writer_lives(&g)
-        });
+        let others = world
+            .table(uuid)
+            .and_then(|t| t.writer)
+            .is_some_and(|g| g.epoch == epoch || g.slot != self.me() && world.writer_lives(&g));
         if others {
             self.drop_request(uuid, failure);
         }

@@ -42,13 +42,20 @@ struct Dead {
 impl Reaper {
     /// Is the generation kept for a reader that died less than `kept` ago, by the own clock?
     pub fn dead_hold(&self, volume: Uuid, generation: Generation, now: Duration, kept: Duration) -> bool {
-        self.died.iter().filter(|d| now < d.since + kept).any(|d| {
-            d.page.as_ref().is_none_or(|page| page.volume(volume).is_some_and(|e| e.holds(generation)))
-        })
+        self.died
+            .iter()
+            .filter(|d| now < d.since + kept)
+            .any(|d| d.page.as_ref().is_none_or(|page| page.volume(volume).is_some_and(|e| e.holds(generation))))
     }
 
     /// Takes note of a login that is over by reaping. True if it is news.
-    fn note_death(&mut self, slot: SlotIndex, incarnation: Incarnation, page: Option<Arc<ClientPage>>, now: Duration) -> bool {
+    fn note_death(
+        &mut self,
+        slot: SlotIndex,
+        incarnation: Incarnation,
+        page: Option<Arc<ClientPage>>,
+        now: Duration,
+    ) -> bool {
         if self.died.iter().any(|d| d.slot == slot && d.incarnation >= incarnation) {
             return false;
         }
@@ -85,7 +92,8 @@ impl Engine {
             self.reaper.seen.insert(peer.slot, (peer.incarnation, page));
         }
         // The newest death of each client stays, so that it is told only once.
-        let newest: BTreeMap<SlotIndex, Incarnation> = self.reaper.died.iter().map(|d| (d.slot, d.incarnation)).collect();
+        let newest: BTreeMap<SlotIndex, Incarnation> =
+            self.reaper.died.iter().map(|d| (d.slot, d.incarnation)).collect();
         self.reaper.died.retain(|d| world.now < d.since + kept || newest.get(&d.slot) == Some(&d.incarnation));
     }
 

@@ -277,7 +277,8 @@ impl Volume {
 
     /// Did closing a gate just fail? Only that may keep it from being tried at once.
     pub fn pauses_closing(&self, now: Duration) -> bool {
-        let closing = |job: &Option<Job>| matches!(job, Some(Job::UnmountReader { .. } | Job::FenceWriter | Job::Retire));
+        let closing =
+            |job: &Option<Job>| matches!(job, Some(Job::UnmountReader { .. } | Job::FenceWriter | Job::Retire));
         self.failure.as_ref().is_some_and(|f| now < f.until && closing(&f.job))
     }
 
@@ -323,10 +324,8 @@ impl Engine {
         for (index, table) in world.tables.volumes.iter().enumerate() {
             let Some(table) = table else { continue };
             let gone = self.setup.unmounted.contains(&table.uuid);
-            let volume = self
-                .volumes
-                .entry(table.uuid)
-                .or_insert_with(|| Volume::new(table.uuid, table.name.as_str(), gone));
+            let volume =
+                self.volumes.entry(table.uuid).or_insert_with(|| Volume::new(table.uuid, table.name.as_str(), gone));
             table.name.as_str().clone_into(&mut volume.name);
             self.take_room(index, table.uuid);
         }

@@ -33,9 +33,7 @@ impl Engine {
                 .mounted
                 .filter(|seen| seen >= generation)
                 .map(|seen| format!("{name} is current: generation {seen}")),
-            Waiting::Mounted => {
-                volume.mounted.map(|seen| format!("{name} is mounted read-only, generation {seen}"))
-            }
+            Waiting::Mounted => volume.mounted.map(|seen| format!("{name} is mounted read-only, generation {seen}")),
             Waiting::Unmounted => (volume.mounted.is_none() && volume.announced.is_none() && volume.job.is_none())
                 .then(|| format!("{name} is not mounted any more")),
         };

@@ -88,8 +88,7 @@ impl Engine {
             volume.free_since = None;
             return;
         }
-        let next_over =
-            volume.next_since.is_some_and(|(_, since)| world.now >= since + self.setup.periods.next_kept);
+        let next_over = volume.next_since.is_some_and(|(_, since)| world.now >= since + self.setup.periods.next_kept);
         let for_me = table.next.is_some_and(|n| n.slot == self.me() && Some(n.request) == request);
         if !for_me && !next_over && rules::not_promised(world, self.me(), table).is_err() {
             return;

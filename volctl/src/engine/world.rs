@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockdriver::tables::Tables;
-use ondisk::{Access, ClientPage, Grant, GrantState, Incarnation, MountState, Request, SlotIndex, Uuid, VolumeEntry, VolumeTable};
+use ondisk::{
+    Access, ClientPage, Grant, GrantState, Incarnation, MountState, Request, SlotIndex, Uuid, VolumeEntry, VolumeTable,
+};
 
 /// What is known of a client's page.
 #[derive(Debug, Clone)]

@@ -104,8 +104,7 @@ impl Engine {
         let owed = table.is_some_and(|t| {
             t.dirty_since != 0 && t.dirty_since < epoch || t.last.is_none() && t.readers != ReadersPolicy::Live
         });
-        volume.writer =
-            Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
+        volume.writer = Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
         volume.failure = None;
         volume.skip_inflight = None;
         volume.idle_since = None;
@@ -263,8 +262,7 @@ impl Engine {
                 e.modified_ms = modified_ms;
             }
         });
-        volume.writer =
-            Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
+        volume.writer = Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
     }
 
     fn tell_released(&mut self, volume: &mut Volume, stopped: &Stopped, world: &World<'_>) {
