@@ -5,4 +5,6 @@
 mod cli_doc;
 mod dist;
 mod docs;
+mod loop_handover;
+mod loop_studio;
 mod tidy;

@@ -1,0 +1,337 @@
+//! One client: its configuration, its daemon, and the commands at its socket.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use volctl::wire::client::Client as Wire;
+use volctl::wire::status::{Status, VolumeState, VolumeStatus};
+
+use super::cli::{Output, Running};
+use super::{Studio, Timings, guardian_pid, locked, program, volume_of};
+
+/// How many lines of a daemon's log a failed test shows.
+const LAST_WORDS: usize = 40;
+
+/// What a client's configuration has beside the names and places.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    keys: Vec<(String, String)>,
+    hooks: Vec<(String, String)>,
+}
+
+impl Options {
+    /// Sets a key with a text for its value, such as `request_timeout` = `2s`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        self.keys.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets a hook.
+    #[must_use]
+    pub fn hook(mut self, key: &str, program: &Path) -> Self {
+        self.hooks.push((key.to_owned(), program.display().to_string()));
+        self
+    }
+
+    fn text(&self, client: &Client) -> String {
+        use std::fmt::Write as _;
+        let at = |path: &str| client.inner.home.join(path).display().to_string();
+        let mut keys = vec![
+            ("client".to_owned(), client.inner.name.clone()),
+            ("control".to_owned(), client.inner.control.display().to_string()),
+            ("socket".to_owned(), at("s")),
+            ("state_dir".to_owned(), at("state")),
+            ("mount_root".to_owned(), at("mnt")),
+            ("publish".to_owned(), "500ms".to_owned()),
+            ("grace".to_owned(), "2s".to_owned()),
+        ];
+        keys.retain(|(key, _)| !self.keys.iter().any(|(own, _)| own == key));
+        keys.extend(self.keys.clone());
+        let mut text = String::new();
+        for (key, value) in keys {
+            let _ = writeln!(text, "{key} = '{value}'");
+        }
+        if !self.hooks.is_empty() {
+            text.push_str("[hooks]\n");
+        }
+        for (key, value) in &self.hooks {
+            let _ = writeln!(text, "{key} = '{value}'");
+        }
+        text
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    slot: u16,
+    home: PathBuf,
+    control: PathBuf,
+    uuid: String,
+    timings: Timings,
+    daemon: Mutex<Option<Child>>,
+}
+
+/// One client. Clones speak of the same one.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+impl Client {
+    pub(super) fn new(studio: &Studio, name: &str, slot: u16, options: &Options) -> Self {
+        let home = studio.dir().join(name);
+        fs::create_dir_all(home.join("state")).expect("a client's directory");
+        let inner = Inner {
+            name: name.to_owned(),
+            slot,
+            home,
+            control: studio.control.clone(),
+            uuid: studio.uuid.clone(),
+            timings: studio.timings,
+            daemon: Mutex::default(),
+        };
+        let client = Self { inner: Arc::new(inner) };
+        client.configure(options);
+        client
+    }
+
+    /// Writes the configuration anew; the daemon reads it at its next start.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn configure(&self, options: &Options) {
+        fs::write(self.config(), options.text(self)).expect("a configuration");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.inner.home.join("volctl.toml")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Its slot.
+    #[must_use]
+    pub fn slot(&self) -> u16 {
+        self.inner.slot
+    }
+
+    /// Where its volumes are mounted.
+    #[must_use]
+    pub fn mount_root(&self) -> PathBuf {
+        self.inner.home.join("mnt")
+    }
+
+    /// A path on a volume as this client sees it.
+    #[must_use]
+    pub fn path(&self, volume: &str, file: &str) -> PathBuf {
+        self.mount_root().join(volume).join(file)
+    }
+
+    /// The socket of its daemon.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.inner.home.join("s")
+    }
+
+    /// Starts the daemon.
+    ///
+    /// # Panics
+    /// When it does not start, or one runs already.
+    pub fn start(&self) {
+        let mut daemon = locked(&self.inner.daemon);
+        assert!(daemon.is_none(), "{}'s daemon runs already", self.name());
+        let log = File::options().create(true).append(true).open(self.inner.home.join("log")).expect("a log");
+        let mut command = Command::new(program::path());
+        command.arg("daemon").arg("--config").arg(self.config());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("RUST_LOG", "info");
+        *daemon = Some(command.spawn().expect("the daemon starts"));
+    }
+
+    /// Waits until it is logged on.
+    ///
+    /// # Panics
+    /// When that takes longer than every wait that the protocol has.
+    pub fn logged_on(&self) -> Status {
+        let limit = self.inner.timings.dead() * 2 + Duration::from_secs(5);
+        self.until("logged on", limit, |status| status.incarnation > 0)
+    }
+
+    /// The daemon's process.
+    ///
+    /// # Panics
+    /// When none runs.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        let daemon = locked(&self.inner.daemon);
+        let id = daemon.as_ref().map(Child::id).unwrap_or_else(|| panic!("{}'s daemon does not run", self.name()));
+        Pid::from_raw(i32::try_from(id).expect("a process number"))
+    }
+
+    /// Its guardian's process.
+    ///
+    /// # Panics
+    /// When none runs.
+    #[must_use]
+    pub fn guardian(&self) -> Pid {
+        guardian_pid(&self.inner.uuid, self.slot()).unwrap_or_else(|| panic!("{} has no guardian", self.name()))
+    }
+
+    /// Sends the daemon a signal.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the daemon is there");
+    }
+
+    /// Tells the daemon to end in order, if it runs.
+    pub fn terminate(&self) {
+        if locked(&self.inner.daemon).is_some() {
+            self.signal(Signal::SIGTERM);
+        }
+    }
+
+    /// Kills the daemon, if it runs, and waits for its end.
+    pub fn kill(&self) {
+        if let Some(mut child) = locked(&self.inner.daemon).take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Waits for the daemon's end in order, if it runs.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`, or not with success.
+    pub fn ended(&self, limit: Duration) {
+        let begun = Instant::now();
+        loop {
+            let mut daemon = locked(&self.inner.daemon);
+            let Some(child) = daemon.as_mut() else { return };
+            if let Some(status) = child.try_wait().expect("a child can be asked") {
+                *daemon = None;
+                assert!(status.success(), "{}'s daemon ended with {status}", self.name());
+                return;
+            }
+            drop(daemon);
+            assert!(begun.elapsed() < limit, "{}'s daemon does not end within {limit:?}", self.name());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Tells the daemon to end in order and waits for it.
+    ///
+    /// # Panics
+    /// When it does not end in order.
+    pub fn stop(&self) {
+        self.terminate();
+        self.ended(Duration::from_secs(20));
+    }
+
+    /// Runs a command at its socket.
+    #[must_use]
+    pub fn cli(&self, args: &[&str]) -> Output {
+        self.begin(args).wait()
+    }
+
+    /// Starts a command at its socket.
+    #[must_use]
+    pub fn begin(&self, args: &[&str]) -> Running {
+        let socket = self.socket().display().to_string();
+        let mut all = vec!["--socket", &socket];
+        all.extend(args);
+        Running::start(&all)
+    }
+
+    /// Asks for write access and waits until it is mounted.
+    ///
+    /// # Panics
+    /// When that does not work within 10 s.
+    pub fn write_access(&self, volume: &str) -> Output {
+        self.cli(&["request", volume, "--wait", "10s"]).ok()
+    }
+
+    /// The status, the same that `volctl status --json` prints; None while no daemon answers.
+    #[must_use]
+    pub fn try_status(&self) -> Option<Status> {
+        Wire::connect(&self.socket()).ok()?.status().ok()
+    }
+
+    /// The status.
+    ///
+    /// # Panics
+    /// When no daemon answers.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.try_status().unwrap_or_else(|| panic!("{}'s daemon does not answer", self.name()))
+    }
+
+    /// Waits for a status of which `holds` is true.
+    ///
+    /// # Panics
+    /// When there is none within `limit`.
+    pub fn until(&self, what: &str, limit: Duration, holds: impl Fn(&Status) -> bool) -> Status {
+        let begun = Instant::now();
+        let mut last = None;
+        loop {
+            if let Some(status) = self.try_status() {
+                if holds(&status) {
+                    return status;
+                }
+                last = Some(status);
+            }
+            assert!(begun.elapsed() < limit, "{}: not within {limit:?}: {what}; last seen: {last:#?}", self.name());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for a status of a volume.
+    ///
+    /// # Panics
+    /// As [`Client::until`].
+    pub fn until_volume(&self, volume: &str, limit: Duration, holds: impl Fn(&VolumeStatus) -> bool) -> VolumeStatus {
+        let what = format!("the wanted state of {volume}");
+        let status = self.until(&what, limit, |s| s.volumes.iter().any(|v| v.name == volume && holds(v)));
+        volume_of(&status, volume).clone()
+    }
+
+    /// Waits until a volume is in a state.
+    ///
+    /// # Panics
+    /// As [`Client::until`].
+    pub fn until_state(&self, volume: &str, state: VolumeState, limit: Duration) -> VolumeStatus {
+        let what = format!("{volume} {}", state.word());
+        let status = self.until(&what, limit, |s| s.volumes.iter().any(|v| v.name == volume && v.state == state));
+        volume_of(&status, volume).clone()
+    }
+
+    /// The events of its log with this name, oldest first.
+    ///
+    /// # Panics
+    /// When the log cannot be had.
+    #[must_use]
+    pub fn events(&self, name: &str) -> Vec<serde_json::Value> {
+        let log = self.cli(&["log"]).ok();
+        log.lines().into_iter().filter(|event| event["event"] == name).collect()
+    }
+
+    /// The end of the daemon's log, for a failed test.
+    #[must_use]
+    pub fn last_words(&self) -> String {
+        let text = fs::read_to_string(self.inner.home.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(LAST_WORDS);
+        format!("--- {}'s daemon:\n{}", self.name(), lines[from..].join("\n"))
+    }
+}

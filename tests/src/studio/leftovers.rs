@@ -1,0 +1,134 @@
+//! What is left below a studio's directory, and how it is taken away, also after a test run that was killed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+const PREFIX: &str = "volctl-test-";
+/// Where lock files lie.
+const RUN: &str = "/run/volctl";
+/// How long a guardian has to close its gates and go by itself.
+const GUARDIAN: Duration = Duration::from_secs(5);
+
+/// A new directory on a real file system: a tmpfs has no direct I/O.
+pub(super) fn directory() -> TempDir {
+    static SWEEP: Once = Once::new();
+    let parents = [std::env::temp_dir(), PathBuf::from("/var/tmp")];
+    let real = |path: &&PathBuf| statfs(path.as_path()).is_ok_and(|s| s.filesystem_type() != TMPFS_MAGIC);
+    let parent = parents.iter().find(real).expect("/tmp or /var/tmp on a disk (set TMPDIR to one)");
+    SWEEP.call_once(|| sweep(parent));
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).expect("a temporary directory")
+}
+
+/// Takes away what runs left that were killed themselves.
+fn sweep(parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            end_processes(&entry.path());
+            take_away(&entry.path(), None);
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Kills every process that has the directory in its command line.
+fn end_processes(dir: &Path) {
+    let dir = format!("{}/", dir.display());
+    let Ok(entries) = fs::read_dir("/proc") else { return };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if String::from_utf8_lossy(&line).contains(&dir) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Takes everything below `dir` away, and the lock files and guardians of the tables `uuid`.
+pub(super) fn take_away(dir: &Path, uuid: Option<&str>) {
+    if let Some(uuid) = uuid {
+        end_guardians(uuid);
+    }
+    for point in mounts_below(dir).into_iter().rev() {
+        let _ = umount2(&point, MntFlags::MNT_DETACH);
+    }
+    for number in loops_below(dir) {
+        let detach = Command::new("losetup").args(["-d", &format!("/dev/loop{number}")]).stderr(Stdio::null()).status();
+        drop(detach);
+    }
+    for path in uuid.map(lock_files).unwrap_or_default() {
+        let _ = fs::remove_file(path);
+    }
+}
+
+fn end_guardians(uuid: &str) {
+    let begun = Instant::now();
+    let slots = lock_files(uuid).into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_str()?.strip_suffix(".guardian.lock")?.to_owned();
+        name.rsplit_once('.')?.1.parse::<u16>().ok()
+    });
+    for slot in slots.collect::<Vec<_>>() {
+        while let Some(pid) = guardian_pid(uuid, slot) {
+            if begun.elapsed() > GUARDIAN {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            // One that a test has stopped.
+            let _ = kill(pid, Signal::SIGCONT);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn lock_files(uuid: &str) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(RUN) else { return Vec::new() };
+    entries.flatten().map(|e| e.path()).filter(|p| p.to_string_lossy().contains(uuid)).collect()
+}
+
+/// The process of a slot's guardian, if one lives: the lock file names it with its start time.
+#[must_use]
+pub fn guardian_pid(uuid: &str, slot: u16) -> Option<Pid> {
+    let text = fs::read_to_string(format!("{RUN}/{uuid}.{slot}.guardian.lock")).ok()?;
+    let (pid, start) = text.trim().split_once(' ')?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    // The start time is the 20th field after the name; the state was the first.
+    let alive = fields.nth(18) == Some(start) && state != "Z";
+    alive.then_some(Pid::from_raw(pid.parse().ok()?))
+}
+
+/// Mount points below a directory, in the order in which they were made.
+#[must_use]
+pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
+    let list = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = list.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    points.filter(|point| point.starts_with(dir)).collect()
+}
+
+/// Numbers of the loop devices whose backing file lies below a directory.
+#[must_use]
+pub fn loops_below(dir: &Path) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
+        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+        if let Some(number) = number.filter(|_| Path::new(&backing).starts_with(dir)) {
+            found.push(number);
+        }
+    }
+    found
+}

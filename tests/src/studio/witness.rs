@@ -1,0 +1,248 @@
+//! A thread that looks all the time whether two could write one volume.
+//!
+//! It looks from outside, at the kernel's own lists: which loop devices lie over which image, whether they let writes
+//! through (a closed gate has the size 0 or one sector), and which file systems are mounted read-write on them. A look
+//! takes a while, so what looks like two is looked at once more: only if the first is still the same (the loop device's
+//! sequence number, the mount's number), were both there at one instant.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::locked;
+
+/// Between two looks: short beside a hand-over, and the tests that run beside this one have to live too.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A loop device through which writes pass.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gate {
+    /// Its number.
+    pub number: u32,
+    /// The kernel's number of this binding: it never comes again.
+    pub sequence: u64,
+    /// Where its file system is mounted read-write.
+    pub mounts: Vec<PathBuf>,
+}
+
+/// From when on which gates of an image were open for writing.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// When it was seen.
+    pub at: Instant,
+    /// The image.
+    pub image: PathBuf,
+    /// Open for writing; more than one is a violation.
+    pub gates: Vec<Gate>,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// How often it was looked.
+    pub samples: u64,
+    /// Two writers at one instant.
+    pub violations: Vec<String>,
+    /// Every change, oldest first.
+    pub moments: Vec<Moment>,
+}
+
+impl Report {
+    /// When the gate that writes through `client`'s mount was first seen gone again, at or after `from`.
+    #[must_use]
+    pub fn closed(&self, image: &Path, client: &Path, from: Instant) -> Option<Instant> {
+        let writes = |m: &Moment| m.gates.iter().any(|g| g.mounts.iter().any(|p| p.starts_with(client)));
+        self.moments.iter().find(|m| m.image == image && m.at >= from && !writes(m)).map(|m| m.at)
+    }
+
+    /// When `client` was first seen with a read-write mount, at or after `from`.
+    #[must_use]
+    pub fn opened(&self, image: &Path, client: &Path, from: Instant) -> Option<Instant> {
+        let writes = |m: &Moment| m.gates.iter().any(|g| g.mounts.iter().any(|p| p.starts_with(client)));
+        self.moments.iter().find(|m| m.image == image && m.at >= from && writes(m)).map(|m| m.at)
+    }
+}
+
+/// The thread; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Witness {
+    stop: Arc<AtomicBool>,
+    samples: Arc<AtomicU64>,
+    report: Arc<Mutex<Report>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Witness {
+    /// Looks at every image below `dir`.
+    ///
+    /// # Panics
+    /// When no thread can be had.
+    #[must_use]
+    pub fn start(dir: &Path) -> Self {
+        let (stop, samples) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let report: Arc<Mutex<Report>> = Arc::default();
+        let look = {
+            let (stop, samples, report, dir) = (stop.clone(), samples.clone(), report.clone(), dir.to_owned());
+            move || {
+                let mut before = BTreeMap::new();
+                while !stop.load(Ordering::Relaxed) {
+                    look(&dir, &mut before, &report);
+                    samples.fetch_add(1, Ordering::Relaxed);
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("witness".into()).spawn(look).expect("a thread");
+        Self { stop, samples, report, thread: Some(thread) }
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report { samples: self.samples.load(Ordering::Relaxed), ..locked(&self.report).clone() }
+    }
+
+    /// Waits for one whole further look, and says what was seen up to then.
+    #[must_use]
+    pub fn look_again(&self) -> Report {
+        let seen = self.samples.load(Ordering::Relaxed);
+        while self.samples.load(Ordering::Relaxed) < seen + 2 {
+            std::thread::sleep(PAUSE);
+        }
+        self.report()
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+type Gates = BTreeMap<PathBuf, Vec<Gate>>;
+
+fn look(dir: &Path, before: &mut Gates, report: &Mutex<Report>) {
+    let mounts = read_write_mounts(dir);
+    let mut now = Gates::new();
+    for (number, image) in bound_below(dir) {
+        let gates = now.entry(image).or_default();
+        if let Some(sequence) = open_for_writing(number) {
+            let source = format!("/dev/loop{number}");
+            let on = mounts.iter().filter(|m| m.source == source).map(|m| m.point.clone()).collect();
+            gates.push(Gate { number, sequence, mounts: on });
+        }
+    }
+    let mut found = Vec::new();
+    for (image, gates) in &now {
+        let still = |g: &&Gate| open_for_writing(g.number) == Some(g.sequence);
+        if gates.len() > 1 && gates.iter().filter(still).count() > 1 {
+            found.push(format!("{}: open for writing at once: {gates:?}", image.display()));
+        }
+        if let Some(text) = two_mounts(dir, image, gates, &mounts) {
+            found.push(text);
+        }
+    }
+    for image in before.keys() {
+        now.entry(image.clone()).or_default();
+    }
+    let changed: Vec<Moment> = now
+        .iter()
+        .filter(|(image, gates)| before.get(*image).map(Vec::as_slice).unwrap_or_default() != gates.as_slice())
+        .map(|(image, gates)| Moment { at: Instant::now(), image: image.clone(), gates: gates.clone() })
+        .collect();
+    *before = now;
+    if !found.is_empty() || !changed.is_empty() {
+        let mut report = locked(report);
+        // A violation lasts; the first looks at it are enough to read.
+        if report.violations.len() < 20 {
+            report.violations.extend(found);
+        }
+        report.moments.extend(changed);
+    }
+}
+
+/// Read-write mounts of two clients on open gates of one image, still there at a second look.
+fn two_mounts(dir: &Path, image: &Path, gates: &[Gate], mounts: &[Mount]) -> Option<String> {
+    let sources: Vec<String> = gates.iter().map(|g| format!("/dev/loop{}", g.number)).collect();
+    let writers =
+        |list: &[Mount]| -> Vec<Mount> { list.iter().filter(|m| sources.contains(&m.source)).cloned().collect() };
+    let of_client = |m: &Mount| m.point.strip_prefix(dir).ok()?.components().next().map(|c| c.as_os_str().to_owned());
+    let two = |list: &[Mount]| list.iter().any(|m| of_client(m) != list.first().and_then(of_client));
+    let first = writers(mounts);
+    if !two(&first) {
+        return None;
+    }
+    let second = writers(&read_write_mounts(dir));
+    let lasting: Vec<Mount> = first.into_iter().filter(|m| second.contains(m)).collect();
+    two(&lasting).then(|| format!("{}: mounted read-write at once: {lasting:?}", image.display()))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    id: String,
+    point: PathBuf,
+    source: String,
+}
+
+fn read_write_mounts(dir: &Path) -> Vec<Mount> {
+    let list = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    list.lines().filter_map(parse).filter(|m| m.point.starts_with(dir)).collect()
+}
+
+/// A line of mountinfo, if both the mount and its file system are read-write.
+fn parse(line: &str) -> Option<Mount> {
+    let (left, right) = line.split_once(" - ")?;
+    let left: Vec<&str> = left.split(' ').collect();
+    let right: Vec<&str> = right.split(' ').collect();
+    let writes = |options: &str| options.split(',').next() == Some("rw");
+    let all = writes(left.get(5)?) && writes(right.get(2)?);
+    all.then(|| Mount {
+        id: (*left.first().unwrap_or(&"")).to_owned(),
+        point: PathBuf::from(left.get(4).unwrap_or(&"")),
+        source: (*right.get(1).unwrap_or(&"")).to_owned(),
+    })
+}
+
+fn bound_below(dir: &Path) -> Vec<(u32, PathBuf)> {
+    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok()) else { continue };
+        let Ok(backing) = fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
+        let image = PathBuf::from(backing.trim_end());
+        if image.starts_with(dir) {
+            found.push((number, image));
+        }
+    }
+    found
+}
+
+/// The sequence number of a loop device through which writes pass.
+fn open_for_writing(number: u32) -> Option<u64> {
+    let read = |what: &str| -> Option<u64> {
+        fs::read_to_string(format!("/sys/block/loop{number}/{what}")).ok()?.trim().parse().ok()
+    };
+    (read("ro")? == 0 && read("size")? > 1).then_some(read("diskseq")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_mount_that_writes_all_the_way_down_counts() {
+        let line =
+            |mount: &str, fs: &str| format!("29 1 7:5 / /d/alice/mnt/v {mount},nosuid shared:1 - ext4 /dev/loop5 {fs}");
+        assert_eq!(parse(&line("rw", "rw")).map(|m| m.source).as_deref(), Some("/dev/loop5"));
+        assert_eq!(parse(&line("ro", "rw")), None);
+        assert_eq!(parse(&line("rw", "ro")), None);
+    }
+}
