@@ -32,6 +32,8 @@ pub struct RepairOptions {
     /// Slots whose two sectors the caller saw unchanged, or unreadable, in every own read for `dead`.
     /// Slots and pages of others are left alone; so are those of a client that is logged on and not reaped.
     pub still: Vec<SlotIndex>,
+    /// Silent clients that the caller's tenure passed: the header reaps them.
+    pub passed: Vec<(SlotIndex, Incarnation)>,
 }
 
 /// What to write, and what stays broken.
@@ -125,7 +127,8 @@ impl Planner<'_> {
         let mut found = self.report.findings.iter().filter(about).peekable();
         let lost = found.clone().any(|f| f.severity == Severity::Lost);
         let Some(elected) = self.survey.headers.elected.as_ref() else { return Ok(()) };
-        let nothing_to_mend = found.all(|f| matches!(f.wrong, Wrong::Rule(_))) && self.reaped.is_empty();
+        let nobody_to_reap = self.reaped.is_empty() && self.options.passed.is_empty();
+        let nothing_to_mend = found.all(|f| matches!(f.wrong, Wrong::Rule(_))) && nobody_to_reap;
         if nothing_to_mend || (lost && !self.options.accept_loss) {
             return Ok(());
         }
@@ -137,8 +140,10 @@ impl Planner<'_> {
             self.current_copies(cell, &elected.content);
         }
         let mut header = TableHeader { commit: self.options.commit, ..elected.content.clone() };
-        for (slot, incarnation) in &self.reaped {
-            header.reaped[slot.index()] = *incarnation;
+        for (slot, incarnation) in self.reaped.iter().map(|(s, i)| (*s, *i)).chain(self.options.passed.iter().copied()) {
+            if let Some(reaped) = header.reaped.get_mut(slot.index()) {
+                *reaped = (*reaped).max(incarnation);
+            }
         }
         for copy in [1 - elected.copy, elected.copy] {
             let id = BlockId::Header(u8::from(copy == 1));

@@ -29,10 +29,18 @@ impl Session {
         &self,
         decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
     ) -> Result<OpDone, Failure> {
+        self.in_tenure(|semaphore, tenure| self.inside(semaphore, tenure, decide))
+    }
+
+    /// Enters the semaphore, runs `inside`, and leaves with the commit that it made as the mark in the own slot.
+    pub(super) fn in_tenure<T>(
+        &self,
+        inside: impl FnOnce(&mut dyn Semaphore, &Tenure) -> Result<(Option<CommitNo>, T), Inside>,
+    ) -> Result<T, Failure> {
         let mut semaphore = lock(&self.semaphore);
         let tenure = self.enter(&mut **semaphore)?;
         self.beater.tenure(Some(boottime()));
-        let done = self.inside(&mut **semaphore, &tenure, decide);
+        let done = inside(&mut **semaphore, &tenure);
         let done = self.undoubted(&mut **semaphore).and(done);
         let ended = done.as_ref().err().is_some_and(|e| e.ends);
         let mark = done.as_ref().ok().and_then(|d| d.0);
@@ -161,15 +169,30 @@ impl Session {
 
     /// The first act inside: the header, and everything that changed since.
     fn look_again(&self, tenure: &Tenure) -> Result<(), Inside> {
-        let admitted = self.poll_slots(|view| match view.decoder.poll().header() {
-            Some(header) => tenure.admits(&header.content),
-            None => Err(LockError::HeaderDamaged),
-        });
-        admitted.map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })?;
+        self.admitted(tenure)?;
         let mut view = self.view();
         view.load_tables()?;
         view.read_pages(Some(self.me.slot));
         Ok(())
+    }
+
+    /// Whoever finds itself reaped, or overtaken, leaves without writing.
+    pub(super) fn admitted(&self, tenure: &Tenure) -> Result<(), Inside> {
+        let admitted = self.poll_slots(|view| match view.decoder.poll().header() {
+            Some(header) => tenure.admits(&header.content),
+            None => Err(LockError::HeaderDamaged),
+        });
+        admitted.map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })
+    }
+
+    /// Is the semaphore still ours, as far as its kind can tell?
+    pub(super) fn retest(&self, machine: &mut dyn Semaphore) -> Result<(), Inside> {
+        self.undoubted(machine)?;
+        let Some(op) = machine.before_commit() else { return Ok(()) };
+        let result = self.ofd(op);
+        machine
+            .retested(result)
+            .map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })
     }
 
     fn commit(
@@ -178,13 +201,7 @@ impl Session {
         tenure: transaction::Tenure,
         change: Change,
     ) -> Result<CommitNo, Inside> {
-        self.undoubted(machine)?;
-        if let Some(op) = machine.before_commit() {
-            let result = self.ofd(op);
-            machine
-                .retested(result)
-                .map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })?;
-        }
+        self.retest(machine)?;
         let base = self.view().tables().map(|t| (**t).clone()).ok_or_else(|| self.why_ended())?;
         let mut commit = Commit::new(&self.volume.geometry, tenure, base, change);
         loop {
@@ -258,10 +275,10 @@ impl Session {
 }
 
 /// What went wrong inside the semaphore.
-struct Inside {
-    failure: Failure,
+pub(super) struct Inside {
+    pub(super) failure: Failure,
     /// Nothing may be released.
-    ends: bool,
+    pub(super) ends: bool,
 }
 
 impl From<Failure> for Inside {

@@ -198,6 +198,7 @@ proptest! {
                 commit: CommitNo { epoch: u64::MAX, count: 1 },
                 accept_loss,
                 still: g.slots().collect(),
+                passed: Vec::new(),
             };
             let _ = crate::check::repair(&report, &options);
         }

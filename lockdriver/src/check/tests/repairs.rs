@@ -7,7 +7,8 @@ use crate::tables::Tables;
 use crate::tables::testkit::{Disk, load, used};
 
 fn options(g: &Geometry) -> RepairOptions {
-    RepairOptions { commit: CommitNo { epoch: 50, count: 1 }, accept_loss: false, still: g.slots().collect() }
+    let commit = CommitNo { epoch: 50, count: 1 };
+    RepairOptions { commit, accept_loss: false, still: g.slots().collect(), passed: Vec::new() }
 }
 
 fn apply(disk: &mut Disk, plan: &RepairPlan) {
@@ -187,4 +188,15 @@ fn a_header_below_a_mark_stays_until_a_human_accepts_the_loss() {
     apply(&mut disk, &plan);
     assert_eq!(check(&disk).findings, vec![]);
     assert_eq!(plan.commit, Some(CommitNo { epoch: 50, count: 1 }));
+}
+
+/// A silent client that the tenure passed is reaped although nothing else is wrong: it must find itself over.
+#[test]
+fn who_was_passed_on_the_way_in_is_reaped() {
+    let (g, mut disk) = used();
+    let passed = vec![(SlotIndex(2), ondisk::Incarnation(9))];
+    let plan = repair(&check(&disk), &RepairOptions { passed, ..options(&g) }).unwrap();
+    assert!(plan.commit.is_some());
+    apply(&mut disk, &plan);
+    assert!(check(&disk).tables.unwrap().is_reaped(SlotIndex(2), ondisk::Incarnation(9)));
 }
