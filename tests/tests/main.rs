@@ -3,6 +3,7 @@
 //! Names are claims. Those that need root and loop devices begin with `loop_`, or lie in a module that does.
 
 mod cli_doc;
+mod cli_init;
 mod dist;
 mod docs;
 mod loop_handover;

@@ -35,10 +35,10 @@ struct Checked {
 /// # Errors
 /// Damage (6) when something is wrong that is not only an unfinished transaction, after everything is printed.
 pub fn run(args: &CheckArgs, ui: &mut Ui) -> Result<(), Failure> {
-    if let Err(failure) = ControlVolume::open(&args.control, Access::Read) {
-        if failure.exit != ExitCode::Damaged {
-            return Err(failure);
-        }
+    if let Err(failure) = ControlVolume::open(&args.control, Access::Read)
+        && failure.exit != ExitCode::Damaged
+    {
+        return Err(failure);
     }
     let device = Arc::new(open_device(&args.control, Access::Read)?);
     let mut report = settled(&device);

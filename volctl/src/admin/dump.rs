@@ -18,10 +18,8 @@ use crate::wire::outcome::{ExitCode, Failure};
 /// When there is no control volume; damage (6) when no superblock can be believed, after what could be read is printed.
 pub fn run(args: &DumpArgs, ui: &mut Ui) -> Result<(), Failure> {
     let opened = ControlVolume::open(&args.control, Access::Read).map(drop);
-    if let Err(failure) = opened.as_ref() {
-        if failure.exit != ExitCode::Damaged {
-            return opened;
-        }
+    if opened.as_ref().is_err_and(|failure| failure.exit != ExitCode::Damaged) {
+        return opened;
     }
     let device = Arc::new(open_device(&args.control, Access::Read)?);
     let source = Source(&device);

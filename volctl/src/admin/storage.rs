@@ -7,8 +7,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use lockdriver::device::{Access, AlignedBuf, BlockDevice, DirectDevice, Durability};
+use ondisk::block::{self, Kind};
 use ondisk::superblock::SUPERBLOCK_BYTES;
-use ondisk::{Superblock, Verdict, envelope};
+use ondisk::{Superblock, Verdict};
 
 use crate::control::open::{open_device, partition_table, read};
 use crate::units::format_size;
@@ -121,17 +122,14 @@ pub(super) fn contents(path: &Path) -> Result<Option<String>, Failure> {
 
 fn look(device: &DirectDevice, path: &Path) -> io::Result<Option<String>> {
     let len = device.len_bytes();
-    let block = u64::from(SUPERBLOCK_BYTES);
-    if len < block {
+    let size = u64::from(SUPERBLOCK_BYTES);
+    if len < size {
         return Ok((len > 0).then(|| format!("{len} bytes, less than a block")));
     }
     let first = read(device, 0, SUPERBLOCK_BYTES as usize)?;
-    let last_at = len / block * block - block;
+    let last_at = len / size * size - size;
     let last = read(device, last_at, SUPERBLOCK_BYTES as usize)?;
-    if !matches!(
-        envelope::Envelope::decode(&first, 0),
-        Verdict::Absent | Verdict::Corrupt(ondisk::Corrupt::Kind { .. })
-    ) {
+    if kind_of(&first) == Some(Kind::Envelope) {
         return Ok(Some("a volume in an envelope of volctl".to_owned()));
     }
     if let Some(kind) = file_system(device) {
@@ -149,6 +147,12 @@ fn look(device: &DirectDevice, path: &Path) -> io::Result<Option<String>> {
         return Ok(Some(table.to_owned()));
     }
     Ok(not_zero(device, path)?.map(|at| format!("something unknown: byte {at} is not zero")))
+}
+
+/// What kind of block of ours begins here, by its head alone.
+pub(super) fn kind_of(block: &[u8]) -> Option<Kind> {
+    let (number, ..) = block::peek(block)?;
+    [Kind::Envelope, Kind::Superblock].into_iter().find(|kind| kind.number() == number)
 }
 
 fn label_words(label: &str) -> String {

@@ -75,10 +75,10 @@ pub fn run_damaged<T>(
     let slot = SlotIndex(lock.1);
     let login = Login { session: Session::begin(parts, slot, &claimed)?, claimed };
     let done = while_kept(&login.session, || f(&login, notes));
-    if login.session.is_live() {
-        if let Err(failure) = login.session.log_off() {
-            tracing::warn!(event = "admin.log_off", %failure, "the administration slot was not left in order");
-        }
+    if login.session.is_live()
+        && let Err(failure) = login.session.log_off()
+    {
+        tracing::warn!(event = "admin.log_off", %failure, "the administration slot was not left in order");
     }
     drop(login);
     drop(lock);

@@ -127,6 +127,8 @@ fn refused(volume: &ControlVolume, why: &RepairError) -> Failure {
     let what = format!("{} was not repaired", volume.path.display());
     match why {
         RepairError::ReadOnly => Failure::failed(what, why.to_string(), "use that version"),
-        _ => Failure::damaged(what, why.to_string(), "see `volctl dump CONTROL`; `volctl init --force` makes new tables"),
+        _ => {
+            Failure::damaged(what, why.to_string(), "see `volctl dump CONTROL`; `volctl init --force` makes new tables")
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use lockdriver::device::{Access, BlockDevice};
-use ondisk::envelope::{COPIES, COPY_BYTES, DATA_REGION, ENVELOPE_BYTES, Envelope};
+use ondisk::block::Kind;
+use ondisk::envelope::{COPIES, COPY_BYTES, ENVELOPE_BYTES, Envelope};
 use ondisk::{FsKind, Identity, Uuid, Verdict};
 
 use crate::admin::storage;
@@ -75,26 +76,28 @@ pub(super) fn find(path: &Path, wants_envelope: bool) -> Result<Found, Failure> 
     Ok(Found { identity: super::identity(&identity), fs, volume: envelope.map(|e| e.volume), told })
 }
 
+/// The envelope at the beginning, by either copy of its header.
 fn envelope(device: &impl BlockDevice, path: &Path) -> Result<Option<Envelope>, Failure> {
+    let what = format!("the envelope of {} cannot be used", path.display());
     let mut damaged = None;
     for offset in COPIES {
         let Ok(bytes) = read(device, offset, COPY_BYTES) else { continue };
         match Envelope::decode(&bytes, offset) {
             Verdict::Valid(envelope) => return Ok(Some(envelope)),
-            Verdict::Unsupported(version) => damaged = Some(format!("it is of format version {version}")),
-            Verdict::Corrupt(why) => damaged = Some(why.to_string()),
-            Verdict::Absent => {}
+            Verdict::Unsupported(version) if storage::kind_of(&bytes) == Some(Kind::Envelope) => {
+                let why = format!("it is of format version {version}");
+                return Err(Failure::failed(what, why, "use a newer volctl"));
+            }
+            Verdict::Corrupt(why) if storage::kind_of(&bytes) == Some(Kind::Envelope) => damaged = Some(why),
+            Verdict::Corrupt(_) | Verdict::Unsupported(_) | Verdict::Absent => {}
         }
     }
     match damaged {
         None => Ok(None),
-        // A control volume begins with the same magic; and then the file system is looked for in vain, and named.
-        Some(why) if storage::contents(path)?.is_some_and(|c| !c.contains("control volume")) => Err(Failure::damaged(
-            format!("the envelope of {} is damaged", path.display()),
-            format!("{why}; region {DATA_REGION} cannot be found"),
-            "restore the first 8 KiB of the device from a backup",
-        )),
-        Some(_) => Ok(None),
+        Some(why) => {
+            let next = "restore the first 8 KiB of the device from a backup";
+            Err(Failure::damaged(what, format!("both copies of its header are damaged: {why}"), next))
+        }
     }
 }
 
