@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cli;
 pub mod control;
 pub mod daemon;
+pub mod demo;
 pub mod engine;
 pub mod units;
 pub mod volumes;

@@ -62,8 +62,8 @@ fn daemon(config: Config) -> Result<(), Failure> {
     crate::daemon::run::run(&config)
 }
 
-fn demo(_args: &DemoArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("demo"))
+fn demo(args: &DemoArgs, ui: &mut Ui) -> Result<(), Failure> {
+    crate::demo::run(args, ui)
 }
 
 fn bench(_args: &BenchArgs, _ui: &mut Ui) -> Result<(), Failure> {
