@@ -6,6 +6,7 @@ mod cli_doc;
 mod cli_init;
 mod dist;
 mod docs;
+mod loop_demo;
 mod loop_handover;
 mod loop_studio;
 mod tidy;

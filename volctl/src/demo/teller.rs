@@ -106,6 +106,13 @@ impl<'a> Teller<'a> {
         }
     }
 
+    /// The same, for programs only.
+    pub(super) fn told_shortly(&mut self, who: &str, outcome: &Outcome) {
+        if self.ui.json() {
+            self.told(who, outcome, 0);
+        }
+    }
+
     /// What somebody typed; it goes on while others act.
     pub(super) fn goes_on(&mut self, who: &str, typed: &str) {
         self.typed(who, typed, None);

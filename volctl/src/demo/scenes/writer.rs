@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{SOON, Scenes, same};
 use crate::demo::fault::Fault;
 use crate::demo::stage::{is, volume};
-use crate::wire::status::VolumeState;
+use crate::wire::status::{Status, VolumeState};
 
 impl Scenes<'_, '_, '_> {
     pub(super) fn first_writer(&mut self) -> Result<(), Fault> {
@@ -28,14 +28,11 @@ impl Scenes<'_, '_, '_> {
     /// Waits until a request is to be seen at its writer's.
     fn asked(&self, writer: &str, from: &str, volume: &str) -> Result<(), Fault> {
         let what = format!("{writer} sees {from}'s request");
-        let seen = self.stage.until(writer, &what, SOON, |status| {
-            status
-                .requests
-                .iter()
-                .any(|request| request.from == from && request.volume == volume && request.answer.is_none())
-        })?;
-        let _ = seen;
-        Ok(())
+        let open = |status: &Status| {
+            let mut requests = status.requests.iter().filter(|request| request.answer.is_none());
+            requests.any(|request| request.from == from && request.volume == volume)
+        };
+        self.stage.until(writer, &what, SOON, open).map(drop)
     }
 
     pub(super) fn refusal(&mut self) -> Result<(), Fault> {
