@@ -3,13 +3,14 @@
 use lockdriver::poll::Poll;
 use lockdriver::tables::Tables;
 use lockdriver::transaction::Change;
-use ondisk::{AutoResponse, ClientRecord, Incarnation, Label, Permission, SlotIndex, Uuid};
+use ondisk::{AutoResponse, ClientRecord, Label, Permission, SlotIndex, Uuid};
 use serde::Serialize;
 
 use super::revoke::{self, Scope};
 use crate::cli::args::{ClientAddArgs, ClientCommand, ControlArgs, RemoveArgs, SetClientArgs};
 use crate::cli::output::{Ui, table};
 use crate::cli::values::{self, ClientSetting};
+use crate::engine::ops::unreadable_up_to;
 use crate::engine::{Peer, World};
 use crate::wire::outcome::Failure;
 
@@ -83,16 +84,6 @@ fn forget_permissions(tables: &Tables, slot: SlotIndex, change: &mut Change) {
     }
 }
 
-/// The incarnation that ends: of a slot that cannot be read, one more than anything names (section 5).
-fn judged(world: &World<'_>, record: &ClientRecord, peer: &Peer) -> Incarnation {
-    if peer.known {
-        return peer.incarnation;
-    }
-    let reaped = world.tables.header.reaped.get(peer.slot.index()).copied().unwrap_or_default();
-    let highest = peer.incarnation.max(record.logged_on).max(reaped);
-    Incarnation(highest.0.saturating_add(1))
-}
-
 fn remove(args: &RemoveArgs, ui: &mut Ui) -> Result<(), Failure> {
     let changed = super::logged_on(&args.tables.control, ui, |session, notes| {
         let slot = session.poll(|world| super::client(world.tables, &args.name).map(|(slot, _)| slot))??;
@@ -113,7 +104,11 @@ fn remove(args: &RemoveArgs, ui: &mut Ui) -> Result<(), Failure> {
             let peer = world.peer(slot);
             match peer {
                 Some(p) if p.is_off() || p.reaped => {}
-                Some(p) if args.force && p.silent => change.reaped.push((slot, judged(world, record, p))),
+                Some(p) if args.force && p.silent => {
+                    let judged =
+                        if p.known { p.incarnation } else { unreadable_up_to(world.tables, slot, p.incarnation) };
+                    change.reaped.push((slot, judged));
+                }
                 _ => return Err(logged_on(&args.name, record, peer, args.force)),
             }
             revoke::clear_grants(world, &scope, &ended, &mut change)?;

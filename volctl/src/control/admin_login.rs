@@ -92,8 +92,9 @@ fn while_kept<T>(session: &Session, f: impl FnOnce() -> T) -> T {
         // Dropped when `f` returns or panics: that ends the thread.
         let (_working, done) = channel::<()>();
         scope.spawn(move || {
+            session.keep();
             while matches!(done.recv_timeout(poll), Err(RecvTimeoutError::Timeout)) && session.is_live() {
-                session.poll_slots(|_| ());
+                session.keep();
             }
         });
         f()

@@ -133,7 +133,14 @@ impl Session {
 
     /// Why the login ended.
     pub fn why_ended(&self) -> Failure {
-        lease_over(lock(&self.ended).unwrap_or(LeaseEnd::RanOut))
+        let failure = lease_over(lock(&self.ended).unwrap_or(LeaseEnd::RanOut));
+        if !self.volume.geometry.is_admin(self.me.slot) {
+            return failure;
+        }
+        Failure {
+            next: "look whether it was done, then try again; if it stays so, look at the device".into(),
+            ..failure
+        }
     }
 
     /// Ends the login for good.
@@ -195,6 +202,14 @@ impl Session {
         view.read_slots();
         self.confirm(&view);
         look(&view)
+    }
+
+    /// What keeps an idle login: a poll that confirms the lease, and the own slot whole.
+    pub(super) fn keep(&self) {
+        let mut view = lock(&self.view);
+        view.read_slots();
+        self.confirm(&view);
+        self.mend_own_slot(&view);
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
