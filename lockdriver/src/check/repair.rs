@@ -140,7 +140,8 @@ impl Planner<'_> {
             self.current_copies(cell, &elected.content);
         }
         let mut header = TableHeader { commit: self.options.commit, ..elected.content.clone() };
-        for (slot, incarnation) in self.reaped.iter().map(|(s, i)| (*s, *i)).chain(self.options.passed.iter().copied()) {
+        for (slot, incarnation) in self.reaped.iter().map(|(s, i)| (*s, *i)).chain(self.options.passed.iter().copied())
+        {
             if let Some(reaped) = header.reaped.get_mut(slot.index()) {
                 *reaped = (*reaped).max(incarnation);
             }

@@ -194,9 +194,9 @@ fn a_header_below_a_mark_stays_until_a_human_accepts_the_loss() {
 #[test]
 fn who_was_passed_on_the_way_in_is_reaped() {
     let (g, mut disk) = used();
-    let passed = vec![(SlotIndex(2), ondisk::Incarnation(9))];
+    let passed = vec![(SlotIndex(2), Incarnation(9))];
     let plan = repair(&check(&disk), &RepairOptions { passed, ..options(&g) }).unwrap();
     assert!(plan.commit.is_some());
     apply(&mut disk, &plan);
-    assert!(check(&disk).tables.unwrap().is_reaped(SlotIndex(2), ondisk::Incarnation(9)));
+    assert!(check(&disk).tables.unwrap().is_reaped(SlotIndex(2), Incarnation(9)));
 }
