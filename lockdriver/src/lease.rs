@@ -62,6 +62,9 @@ pub enum LeaseEnd {
     /// Another daemon runs under this client's name.
     #[error("another daemon writes this client's slot: two daemons under one name")]
     AnotherDaemon,
+    /// This machine stood still, its clock with it (trace C7).
+    #[error("this machine stood still: the others beat more often than its clock can explain")]
+    StoodStill,
 }
 
 /// What a confirmation changed.

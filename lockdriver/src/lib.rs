@@ -8,6 +8,7 @@ pub mod gate;
 pub mod guardian;
 pub mod lease;
 pub mod logon;
+pub mod pace;
 pub mod poll;
 pub mod rules;
 pub mod semaphore;

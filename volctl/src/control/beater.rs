@@ -100,6 +100,7 @@ impl Beater {
             sector: SlotSector::default(),
             buffer: AlignedBuf::zeroed(stride),
             next_beat: None,
+            counted: None,
             ticks: Arc::clone(&ticks),
             setup,
         };
@@ -175,6 +176,8 @@ struct Run {
     sector: SlotSector,
     buffer: AlignedBuf,
     next_beat: Option<Duration>,
+    /// When the beat counter last grew.
+    counted: Option<Duration>,
     ticks: Arc<Ticks>,
 }
 
@@ -276,8 +279,14 @@ impl Run {
         written
     }
 
+    /// The counter grows at most once a `beat`, however often the slot is written: by that the others tell whether their
+    /// own clock stood still (trace C7).
     fn put_sector(&mut self, fua: bool) -> Written {
-        self.sector.beat = self.sector.beat.wrapping_add(1);
+        let now = boottime();
+        if self.counted.is_none_or(|t| now >= t + self.setup.beat) {
+            self.sector.beat = self.sector.beat.wrapping_add(1);
+            self.counted = Some(now);
+        }
         let place = self.setup.geometry.slot_sector(self.setup.slot, self.sector.incarnation.sector());
         self.sector.encode(place, &mut self.buffer);
         let durability = if fua { Durability::Fua } else { Durability::Plain };

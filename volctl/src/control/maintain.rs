@@ -78,7 +78,7 @@ impl Session {
     /// # Errors
     /// When nothing may be written at all, the device fails, or the login is over.
     pub fn repair(&self, mut still: Stillness, accept_loss: bool) -> Result<(Report, RepairPlan), Failure> {
-        self.in_tenure(|semaphore, tenure| {
+        self.in_tenure(&|| false, |semaphore, tenure| {
             self.admitted(tenure)?;
             self.poll_slots(|view| still.observe(view.decoder.poll()));
             let report = check(&Source(&self.volume.device));

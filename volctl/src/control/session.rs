@@ -1,6 +1,6 @@
 //! One login: a claimed slot, its lease, its beating thread, and what its polls show.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct Session {
     ended: Mutex<Option<LeaseEnd>>,
     /// Slot writes of unknown result that the semaphore has heard of.
     pub(super) beats_told: AtomicU64,
+    /// Logging off: no transaction begins any more.
+    pub(super) closing: AtomicBool,
 }
 
 /// What a login is made of before it has claimed its slot.
@@ -114,6 +116,7 @@ impl Session {
             page_version: AtomicU64::new(0),
             ended: Mutex::new(None),
             beats_told: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
         })
     }
 
@@ -218,6 +221,9 @@ impl Session {
 
     fn confirm(&self, view: &View) {
         let poll = view.decoder.poll();
+        if view.stood > self.volume.superblock.timings.margin() / 2 {
+            self.end(LeaseEnd::StoodStill);
+        }
         // An administration slot has no grants: others' commits, while it waits for the semaphore, do not end its lease.
         let grants = (!self.volume.geometry.is_admin(self.me.slot)).then(|| match view.tables() {
             Some(tables) => {
@@ -278,8 +284,11 @@ impl Session {
         self.put_page(&mut own, page)
     }
 
+    /// A sequence that was tried is never used again: the write may have landed although it failed, and whoever has read the
+    /// page of that sequence does not read it a second time.
     fn put_page(&self, own: &mut ClientPage, page: ClientPage) -> Result<(), Failure> {
         let geometry = &self.volume.geometry;
+        own.sequence = page.sequence;
         let mut block = vec![0; geometry.page_bytes()];
         for copy in [0, 1] {
             let place = geometry.page_copy(self.me.slot, copy);
@@ -314,17 +323,22 @@ impl Session {
         }
     }
 
-    /// Leaves the slot in order: not logged on. Only after every gate is closed.
+    /// Leaves the slot in order: not logged on. Only after every gate is closed. Nothing is written after it.
+    ///
+    /// A transaction under way comes to its end first: with the flags cleared under it others would enter beside it.
     ///
     /// # Errors
     /// When it cannot be written; others then wait for the death time.
     pub fn log_off(&self) -> Result<(), Failure> {
+        self.closing.store(true, Ordering::SeqCst);
+        let _alone = lock(&self.semaphore);
         let written = self.beater.slot(true, |s| {
             s.logged_on = false;
             s.gui = false;
             s.waiting = false;
             s.choosing = false;
         });
+        self.deadline.end();
         self.stable(written)
     }
 }

@@ -29,16 +29,29 @@ impl Session {
         &self,
         decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
     ) -> Result<OpDone, Failure> {
-        self.in_tenure(|semaphore, tenure| self.inside(semaphore, tenure, decide))
+        self.transact_unless(&|| false, decide)
+    }
+
+    /// As [`Self::transact`]; gives up waiting for the semaphore once `stop` says so.
+    ///
+    /// # Errors
+    /// As for [`Self::transact`], and being told to stop.
+    pub fn transact_unless(
+        &self,
+        stop: &dyn Fn() -> bool,
+        decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
+    ) -> Result<OpDone, Failure> {
+        self.in_tenure(stop, |semaphore, tenure| self.inside(semaphore, tenure, decide))
     }
 
     /// Enters the semaphore, runs `inside`, and leaves with the commit that it made as the mark in the own slot.
     pub(super) fn in_tenure<T>(
         &self,
+        stop: &dyn Fn() -> bool,
         inside: impl FnOnce(&mut dyn Semaphore, &Tenure) -> Result<(Option<CommitNo>, T), Inside>,
     ) -> Result<T, Failure> {
         let mut semaphore = lock(&self.semaphore);
-        let tenure = self.enter(&mut **semaphore)?;
+        let tenure = self.enter(&mut **semaphore, stop)?;
         self.beater.tenure(Some(boottime()));
         let done = inside(&mut **semaphore, &tenure);
         let done = self.undoubted(&mut **semaphore).and(done);
@@ -54,8 +67,12 @@ impl Session {
         done.map(|d| d.1).map_err(|e| e.failure)
     }
 
-    fn enter(&self, machine: &mut dyn Semaphore) -> Result<Tenure, Failure> {
+    fn enter(&self, machine: &mut dyn Semaphore, stop: &dyn Fn() -> bool) -> Result<Tenure, Failure> {
         let patience = self.volume.superblock.timings.dead() * PATIENCE;
+        let stopped = || stop() || self.closing.load(Ordering::SeqCst);
+        if stopped() {
+            return Err(told_to_stop());
+        }
         let begun = boottime();
         let mut step = machine.begin(begun);
         loop {
@@ -69,8 +86,9 @@ impl Session {
             step = match step {
                 Step::Entered(tenure) => return Ok(tenure),
                 Step::Failed(why) => return Err(self.lock_failure(&why)),
+                Step::Left if stopped() => return Err(told_to_stop()),
                 Step::Left => return Err(self.impatient(patience)),
-                Step::WaitThenPoll(_) if now.saturating_sub(begun) > patience => machine.abandon(),
+                Step::WaitThenPoll(_) if stopped() || now.saturating_sub(begun) > patience => machine.abandon(),
                 other => self.carry_out(machine, other, None),
             };
         }
@@ -272,6 +290,10 @@ impl Session {
             "see `volctl status --json` for its holder",
         )
     }
+}
+
+fn told_to_stop() -> Failure {
+    Failure::failed("the tables were not changed", "the daemon logs off", "start it again, then try again")
 }
 
 /// What went wrong inside the semaphore.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lockdriver::device::{AlignedBuf, BlockDevice};
+use lockdriver::pace::Pace;
 use lockdriver::poll::PollDecoder;
 use lockdriver::sys::clock::boottime;
 use lockdriver::tables::{IoResult, LoadStep, Loader, Tables};
@@ -33,6 +34,9 @@ pub struct View {
     pub decoder: PollDecoder,
     /// Who lives.
     pub watch: Watch,
+    pace: Pace,
+    /// For how long, at least, this machine stood still before the last poll.
+    pub stood: Duration,
     tables: Option<Arc<Tables>>,
     pages: Vec<CachedPage>,
     peers: Vec<Peer>,
@@ -52,6 +56,8 @@ impl View {
             area: AlignedBuf::zeroed(len),
             decoder: PollDecoder::new(geometry.clone()),
             watch: Watch::new(geometry, timings.dead()),
+            pace: Pace::new(geometry.slot_count(), timings.beat()),
+            stood: Duration::ZERO,
             tables: None,
             pages: vec![CachedPage::default(); geometry.slot_count()],
             peers: Vec::with_capacity(geometry.slot_count()),
@@ -86,6 +92,7 @@ impl View {
         self.ended = boottime();
         let poll = self.decoder.decode(&self.area, &unreadable, begun, self.ended);
         self.watch.observe(poll);
+        self.stood = self.pace.observe(poll);
     }
 
     /// The commit that the tables in memory are of.
@@ -113,6 +120,13 @@ impl View {
         if commit.is_some() && commit == self.tables_commit() {
             self.torn_since = None;
             return Ok(());
+        }
+        if poll.failed() {
+            return Err(Failure::failed(
+                "the control volume cannot be read",
+                "the device gives errors; the kernel's log says more",
+                "look at the control volume's device and path; it is tried again",
+            ));
         }
         if let Some((slot, mark)) = poll.damage_below_mark() {
             return Err(Failure::damaged(

@@ -126,8 +126,10 @@ impl Workshop {
         }
         let generation = Self::next(writer, wanted);
         let modified_ms = wall_ms();
-        self.make_public(spec, &directory, generation, modified_ms, writer)?;
+        // A publish that fails half-way may have been seen: its number is spent.
         writer.published = Some(generation);
+        writer.owed = true;
+        self.make_public(spec, &directory, generation, modified_ms, writer)?;
         writer.owed = false;
         writer.sample = sample(&directory).ok();
         Ok(JobDone::Published { generation: Some(generation), modified_ms })
@@ -242,10 +244,11 @@ impl Workshop {
         }
         if let Some(generation) = generation.filter(|_| spec.readers == ReadersPolicy::Snapshot) {
             let directory = hidden.open().map_err(|e| failed(spec, "it cannot be published", &e))?;
+            writer.published = Some(generation);
+            writer.owed = true;
             self.take_snapshot(spec, &directory, generation)?;
             drop(directory);
             self.session.raise(spec.uuid, generation, modified_ms)?;
-            writer.published = Some(generation);
         }
         match hidden.unmount_or_put_back() {
             Ok(()) => Ok(()),
