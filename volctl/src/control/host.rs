@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lockdriver::logon::Host;
 use nix::fcntl::{Flock, FlockArg};
@@ -11,8 +11,14 @@ use ondisk::{LockFile, Uuid};
 
 use crate::wire::outcome::Failure;
 
-/// Where lock files lie: it must not outlive the boot.
-pub const RUN: &str = "/run/volctl";
+/// Where lock files lie if `$VOLCTL_RUN` names no other place: it must not outlive the boot.
+const RUN: &str = "/run/volctl";
+
+/// Where lock files lie. Two daemons with different places take each other for different hosts; so it is the same for all
+/// of a host, and other only where each is to be a host of its own (containers, tests).
+pub fn run_dir() -> PathBuf {
+    std::env::var_os("VOLCTL_RUN").map_or_else(|| RUN.into(), PathBuf::from)
+}
 
 /// The lock of one client of one control volume on this host, held while the value lives.
 #[derive(Debug)]
@@ -30,7 +36,8 @@ impl HostLock {
     /// # Errors
     /// Busy, naming the PID, when another process holds it.
     pub fn take(control: Uuid, slot: u16, who: &str) -> Result<Self, Failure> {
-        let path = Path::new(RUN).join(format!("{control}.{slot}.lock"));
+        let directory = run_dir();
+        let path = directory.join(format!("{control}.{slot}.lock"));
         let failed = |e: std::io::Error| {
             Failure::failed(
                 format!("no lock file at {}", path.display()),
@@ -38,7 +45,7 @@ impl HostLock {
                 "run it as root; /run must be writable",
             )
         };
-        std::fs::create_dir_all(RUN).map_err(failed)?;
+        std::fs::create_dir_all(&directory).map_err(failed)?;
         let file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lockdriver::device::{Access, AlignedBuf, BlockDevice, DirectDevice, OpenError};
 use ondisk::geometry::GeometryError;
 use ondisk::superblock::SUPERBLOCK_BYTES;
-use ondisk::{Corrupt, Geometry, Superblock, Verdict};
+use ondisk::{Corrupt, Geometry, Superblock, Uuid, Verdict};
 
 use crate::volumes::identify::{self, IdentityError};
 use crate::wire::outcome::Failure;
@@ -35,14 +35,21 @@ pub fn read(device: &dyn BlockDevice, offset: u64, len: usize) -> std::io::Resul
 }
 
 impl ControlVolume {
-    /// Opens the first of several paths of the same control volume that answers.
+    /// Opens the first of several paths of the same control volume that answers, and that is `wanted`, if that is known.
     ///
     /// # Errors
     /// The failure of the last path.
-    pub fn open_first(paths: &[PathBuf], access: Access) -> Result<Self, Failure> {
+    pub fn open_first(paths: &[PathBuf], access: Access, wanted: Option<Uuid>) -> Result<Self, Failure> {
         let mut last = Failure::usage("no control volume", "the configuration names none", "set `control = \"PATH\"`");
         for path in paths {
             match Self::open(path, access) {
+                Ok(volume) if wanted.is_some_and(|uuid| volume.superblock.uuid != uuid) => {
+                    last = Failure::failed(
+                        format!("{} is another control volume now", path.display()),
+                        "its UUID is not the one that this daemon started with",
+                        "attach the right device; it is tried again",
+                    );
+                }
                 Ok(volume) => return Ok(volume),
                 Err(failure) => last = failure,
             }

@@ -13,7 +13,7 @@ use lockdriver::sys::clock::boottime;
 use super::calls::{self, Callers};
 use super::config::Config;
 use super::jobs::{Finished, Spec};
-use super::login::Login;
+use super::login::{Login, Place};
 use super::services::Services;
 use super::socket::Incoming;
 use crate::engine::status::Surroundings;
@@ -36,7 +36,12 @@ pub enum Ended {
     /// In order; the slot is left.
     LoggedOff,
     /// The lease is over, or something that only a new login mends.
-    Lost(Failure),
+    Lost {
+        /// Why.
+        why: Failure,
+        /// It was told to end: there is to be no new login.
+        leaving: bool,
+    },
 }
 
 type OpOutcome = (OpTag, Result<OpDone, Failure>);
@@ -44,6 +49,7 @@ type OpOutcome = (OpTag, Result<OpDone, Failure>);
 /// One login at work.
 pub struct Driver<'a> {
     login: Login,
+    place: &'a Place,
     config: &'a Config,
     services: &'a Services,
     callers: Callers,
@@ -59,6 +65,10 @@ pub struct Driver<'a> {
     control_trouble: Option<Failure>,
     /// An orderly stop has begun in the guardian: even if the lease comes back, the writers are read-only now.
     ends_at: Option<Duration>,
+    leaving: bool,
+    /// Told to end now: by then it does, in order or not.
+    leaves_by: Option<Instant>,
+    guardian_gone: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -66,7 +76,7 @@ impl<'a> Driver<'a> {
     ///
     /// # Errors
     /// When no thread can be made.
-    pub fn new(login: Login, config: &'a Config, services: &'a Services) -> Result<Self, Failure> {
+    pub fn new(login: Login, place: &'a Place, config: &'a Config, services: &'a Services) -> Result<Self, Failure> {
         let (jobs, jobs_done) = unbounded();
         let (ops, inbox) = bounded::<(OpTag, TableOp)>(1024);
         let (report, ops_done) = unbounded();
@@ -85,6 +95,7 @@ impl<'a> Driver<'a> {
             .map_err(|e| Failure::failed("the daemon cannot start", e.to_string(), "look at the system's limits"))?;
         Ok(Self {
             login,
+            place,
             config,
             services,
             callers: Callers::default(),
@@ -99,6 +110,9 @@ impl<'a> Driver<'a> {
             warned: false,
             control_trouble: None,
             ends_at: None,
+            leaving: false,
+            leaves_by: None,
+            guardian_gone: false,
         })
     }
 
@@ -112,6 +126,10 @@ impl<'a> Driver<'a> {
             if !self.login.session.is_live() {
                 let why = self.login.session.why_ended();
                 return self.lost(why);
+            }
+            if self.leaves_by.is_some_and(|t| Instant::now() >= t) {
+                self.login.session.end(LeaseEnd::RanOut);
+                continue;
             }
             if self.login.engine.has_left() && self.waiting.is_empty() && self.jobs_running == 0 {
                 return self.log_off();
@@ -139,7 +157,10 @@ impl<'a> Driver<'a> {
         match polled {
             Ok(effects) => {
                 self.waiting.extend(effects);
-                self.control_back();
+                // While a page cannot be written, reads that work are no reason to say that all is well.
+                if idle {
+                    self.control_back();
+                }
             }
             Err(failure) => self.control_failed(failure),
         }
@@ -201,6 +222,7 @@ impl<'a> Driver<'a> {
             }
             Event::GatesClosed => {}
             Event::Gone => {
+                self.guardian_gone = true;
                 self.services.note("guardian.lost", "the guardian is gone: every gate is closed at once");
                 self.leave_then_return();
             }
@@ -238,6 +260,11 @@ impl<'a> Driver<'a> {
     /// Begins to leave.
     pub fn leave(&mut self, word: Told) {
         self.services.notifier.stopping("logging off");
+        self.leaving = true;
+        if word == Told::EndNow {
+            let margin = self.login.session.volume.superblock.timings.margin();
+            self.leaves_by.get_or_insert_with(|| Instant::now() + margin);
+        }
         let session = Arc::clone(&self.login.session);
         let engine = &mut self.login.engine;
         if let Ok(effects) = session.look(|world| engine.leave(word == Told::EndNow, world)) {
@@ -344,10 +371,9 @@ impl<'a> Driver<'a> {
     fn log_off(mut self) -> Ended {
         let off = self.login.session.log_off();
         self.callers.end(&calls::going_down());
-        end_guardian(self.login.shop);
         match off {
             Ok(()) => Ended::LoggedOff,
-            Err(failure) => Ended::Lost(failure),
+            Err(why) => Ended::Lost { why, leaving: true },
         }
     }
 
@@ -356,25 +382,19 @@ impl<'a> Driver<'a> {
         self.services.fenced(&why);
         self.callers.end(&why);
         self.login.session.deadline.end();
-        // A job under way still has gates and mounts in hand; the next login must not meet it.
-        let patience = Duration::from_secs(60);
-        while self.jobs_running > 0 && self.jobs_done.recv_timeout(patience).is_ok() {
-            self.jobs_running -= 1;
+        // The guardian closes every gate now. One that is gone or stands still does not, and no later moment would do: the
+        // next login may be long in coming.
+        if self.guardian_gone || self.warned {
+            if let Err(failure) = self.place.close_old() {
+                self.services.note_trouble("gate.fenced", &failure);
+            }
         }
-        end_guardian(self.login.shop);
-        Ended::Lost(why)
+        // A job under way holds the workshop for as long as it has gates and mounts in hand.
+        Ended::Lost { why, leaving: self.leaving }
     }
 
     /// What the user took away stays away over a restart.
     fn remember(&self) {
         self.services.memory.keep(&self.login.engine.unmounted());
-    }
-}
-
-/// The guardian closes what is left and exits. With a job still running it is only told that the daemon is gone.
-fn end_guardian(shop: Arc<super::jobs::Workshop>) {
-    let Ok(shop) = Arc::try_unwrap(shop).map(|s| s.guardian) else { return };
-    if let Some(Err(e)) = shop.map(lockdriver::guardian::Guardian::bye) {
-        tracing::warn!(event = "guardian.lost", error = %e, "the guardian does not say good-bye");
     }
 }

@@ -124,6 +124,16 @@ pub struct Finished {
     pub done: JobDone,
 }
 
+impl Drop for Workshop {
+    /// Whoever drops it last, the loop or a job that came late: the guardian closes what is left and exits. (Without a
+    /// good-bye it would take the daemon for dead, and its mount root away.)
+    fn drop(&mut self) {
+        if let Some(Err(e)) = self.guardian.take().map(Guardian::bye) {
+            tracing::warn!(event = "guardian.lost", error = %e, "the guardian does not say good-bye");
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

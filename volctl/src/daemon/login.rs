@@ -1,6 +1,7 @@
 //! Logging on: lock file, claim, guardian, log-on transaction (section 6).
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,12 +10,13 @@ use std::time::Duration;
 use lockdriver::deadline::SharedDeadline;
 use lockdriver::device::Access;
 use lockdriver::guardian::{Guardian, SpawnConfig, close_leftovers, end_old};
+use nix::fcntl::{Flock, FlockArg};
 use ondisk::{ClientPage, Incarnation, SlotIndex, Uuid};
 
 use super::config::{Config, GateKind};
 use super::jobs::Workshop;
 use crate::control::claim::{Claim, claim};
-use crate::control::host::{HostLock, RUN, host_name, random};
+use crate::control::host::{HostLock, host_name, random, run_dir};
 use crate::control::open::ControlVolume;
 use crate::control::session::{Parts, Session};
 use crate::control::view::read_page;
@@ -39,6 +41,8 @@ pub struct Place {
     pub lock: HostLock,
     /// Where volumes are mounted.
     pub root: MountRoot,
+    claimed: AtomicBool,
+    _root_lock: Flock<File>,
 }
 
 impl Place {
@@ -47,7 +51,8 @@ impl Place {
     /// # Errors
     /// Everything that is wrong with the configuration, the control volume or the mount root.
     pub fn find(config: &Config) -> Result<Self, Failure> {
-        let volume = ControlVolume::open_first(&config.control, Access::ReadWrite)?;
+        let volume = ControlVolume::open_first(&config.control, Access::ReadWrite, None)?;
+        one_control_volume(config, &volume)?;
         let mut parts = Parts::new(volume.clone(), SlotIndex(0)).map_err(|e| no_means(&e))?;
         parts.view.read_slots();
         parts.view.load_tables()?;
@@ -63,9 +68,22 @@ impl Place {
         // An old guardian still takes that daemon's mount root away: it has to be gone before the new one is made.
         let patience = volume.superblock.timings.lease();
         end_old(&guardian_lock(volume.superblock.uuid, slot), patience).map_err(|e| old_stays(&e))?;
-        std::fs::create_dir_all(&config.mount_root).map_err(|e| bad_root(&config.mount_root, &e))?;
-        let root = prepare_mount_root(&config.mount_root).map_err(|e| bad_root(&config.mount_root, &e))?;
-        Ok(Self { volume, slot, lock, root })
+        let bad = |e: &dyn std::fmt::Display| bad_root(&config.mount_root, e);
+        let root = prepare_mount_root(&config.mount_root).map_err(|e| bad(&e))?;
+        let directory = File::open(&config.mount_root).map_err(|e| bad(&e))?;
+        let root_lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|_| {
+            Failure::busy(
+                format!("{} cannot be the mount root", config.mount_root.display()),
+                "another daemon uses it",
+                "give each daemon of this host a mount_root of its own",
+            )
+        })?;
+        Ok(Self { volume, slot, lock, root, claimed: AtomicBool::new(false), _root_lock: root_lock })
+    }
+
+    /// Did a claim of this process ever stand?
+    pub fn has_claimed(&self) -> bool {
+        self.claimed.load(Ordering::SeqCst)
     }
 
     fn guardian_lock(&self) -> PathBuf {
@@ -81,6 +99,10 @@ impl Place {
         end_old(&self.guardian_lock(), patience).map_err(|e| old_stays(&e))?;
         close_leftovers(self.volume.superblock.uuid, self.slot.0, patience).map_err(|e| old_stays(&e))?;
         for leftover in self.root.leftovers().map_err(|e| old_stays(&e))? {
+            if !leftover.device.to_string_lossy().starts_with("/dev/loop") {
+                tracing::warn!(event = "mount.foreign", path = %leftover.path.display(), "not a mount of volctl: it stays");
+                continue;
+            }
             if let Err(e) = self.root.detach_leftover(&leftover) {
                 tracing::warn!(event = "mount.left", error = %e, "a mount of an earlier daemon stays");
             }
@@ -90,7 +112,7 @@ impl Place {
 }
 
 fn guardian_lock(control: Uuid, slot: SlotIndex) -> PathBuf {
-    Path::new(RUN).join(format!("{control}.{slot}.guardian.lock"))
+    run_dir().join(format!("{control}.{slot}.guardian.lock"))
 }
 
 fn old_stays(e: &dyn std::fmt::Display) -> Failure {
@@ -133,17 +155,14 @@ pub fn log_on(
     place: &Place,
     config: &Config,
     unmounted: Vec<Uuid>,
+    tries: usize,
     watcher: &dyn Watcher,
     stop: &AtomicBool,
 ) -> Result<Login, Failure> {
-    let volume = ControlVolume::open_first(&config.control, Access::ReadWrite)?;
-    if volume.superblock.uuid != place.volume.superblock.uuid {
-        return Err(Failure::refused(
-            format!("{} is another control volume now", volume.path.display()),
-            "its UUID is not the one that this daemon started with",
-            "attach the right device, or restart the daemon",
-        ));
-    }
+    // A path can be opened and still be no good: the next try begins with the next one.
+    let mut paths = config.control.clone();
+    paths.rotate_left(tries % config.control.len().max(1));
+    let volume = ControlVolume::open_first(&paths, Access::ReadWrite, Some(place.volume.superblock.uuid))?;
     let mut parts = Parts::new(volume.clone(), place.slot).map_err(|e| no_means(&e))?;
     parts.view.read_slots();
     parts.view.load_tables()?;
@@ -175,23 +194,60 @@ pub fn log_on(
         },
     )?;
     let session = Arc::new(Session::begin(parts, place.slot, &claimed)?);
+    place.claimed.store(true, Ordering::SeqCst);
+    let made = furnish(place, config, &session, claimed.first_way, stop);
+    let made = made.and_then(|shop| Ok((shop, make_engine(&session, config, unmounted, old_page)?)));
+    match made {
+        Ok((shop, engine)) => Ok(Login { session, shop, engine }),
+        Err(failure) => {
+            // Nothing is open: the slot is left in order, if that was not done already, so that nobody need wait for it.
+            let _ = session.log_off();
+            Err(failure)
+        }
+    }
+}
+
+/// Everything between the claim and the engine: old gates, the guardian, the log-on transaction.
+fn furnish(
+    place: &Place,
+    config: &Config,
+    session: &Arc<Session>,
+    first_way: bool,
+    stop: &AtomicBool,
+) -> Result<Arc<Workshop>, Failure> {
     // Also after the slow way: on this host nothing of an earlier daemon may live beside the new one.
     place.close_old()?;
     let guardian = match config.gate {
         GateKind::None => None,
-        GateKind::Loop => Some(spawn_guardian(place, &session)?),
+        GateKind::Loop => Some(spawn_guardian(place, session)?),
     };
-    let op = TableOp::LogOn { host: host_name(), first_way: claimed.first_way };
-    let done = session.transact(&mut |actor, world| ops::apply(&op, actor, world));
+    let check_before = config.takeover_check == super::config::TakeoverCheck::Before;
+    let shop = Workshop::new(Arc::clone(session), guardian, place.root.clone(), check_before);
+    let op = TableOp::LogOn { host: host_name(), first_way };
+    let stopped = || stop.load(Ordering::SeqCst);
+    let done = session.transact_unless(&stopped, &mut |actor, world| ops::apply(&op, actor, world));
     if let Err(failure) = done {
-        // Nothing is open: the slot is left in order, so that the next try need not wait.
+        // Before the guardian's good-bye, which ends the lease.
         let _ = session.log_off();
         return Err(failure);
     }
-    let check_before = config.takeover_check == super::config::TakeoverCheck::Before;
-    let engine = make_engine(&session, config, unmounted, old_page)?;
-    let shop = Arc::new(Workshop::new(Arc::clone(&session), guardian, place.root.clone(), check_before));
-    Ok(Login { session, shop, engine })
+    Ok(Arc::new(shop))
+}
+
+/// Several paths are several ways to the same tables.
+fn one_control_volume(config: &Config, opened: &ControlVolume) -> Result<(), Failure> {
+    for path in &config.control {
+        // A path that does not answer now may answer later, and is proven then.
+        let Ok(other) = ControlVolume::open(path, Access::Read) else { continue };
+        if other.superblock.uuid != opened.superblock.uuid {
+            return Err(Failure::usage(
+                "the configuration names two control volumes",
+                format!("{} and {} have different UUIDs", opened.path.display(), path.display()),
+                "`control` is a list of paths to one and the same control volume",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn spawn_guardian(place: &Place, session: &Session) -> Result<Guardian, Failure> {

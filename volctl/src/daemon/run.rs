@@ -1,8 +1,8 @@
 //! The daemon from start to end: log on, run, and log on anew when a login is lost.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,6 +13,7 @@ use super::driver::{Driver, Ended, Told};
 use super::login::{Login, Place, Watcher, log_on};
 use super::services::Services;
 use super::socket::{Incoming, SocketServer};
+use crate::control::session::Session;
 use crate::volumes::mounting::root::tear_down_mount_root;
 use crate::wire::call::Call;
 use crate::wire::outcome::{ExitCode, Failure};
@@ -30,19 +31,28 @@ const CALLS: usize = 256;
 /// # Errors
 /// What keeps it from starting, or from leaving in order.
 pub fn run(config: &Config) -> Result<(), Failure> {
+    // First of all: a daemon that is told to end takes away what it made, whenever that is.
+    let told = signals()?;
     let place = Place::find(config)?;
+    let ended = serve(&place, config, &told);
+    // A daemon whose claim never stood has opened nothing: what bears the slot's mark belongs to the one that lives in it.
+    let closed = if place.has_claimed() { place.close_old() } else { Ok(()) };
+    if let Err(e) = tear_down_mount_root(place.root) {
+        tracing::warn!(event = "mount.left", error = %e, "the mount root stays");
+    }
+    ended.and(closed)
+}
+
+fn serve(place: &Place, config: &Config, told: &Receiver<Told>) -> Result<(), Failure> {
     let services = Services::start(config)?;
     let (calls_in, calls) = bounded(CALLS);
     let socket = SocketServer::start(&config.socket, calls_in)?;
-    let told = signals()?;
     services.note("daemon.started", &format!("client {} on {}", config.client, place.volume.path.display()));
-    let ended = logins(&place, config, &services, &calls, &told);
+    let ended = logins(place, config, &services, &calls, told);
     services.note("daemon.stopping", "the daemon ends");
     socket.stop();
-    let closed = place.close_old();
-    let _ = tear_down_mount_root(place.root);
     services.end();
-    ended.and(closed)
+    ended
 }
 
 fn logins(
@@ -59,22 +69,19 @@ fn logins(
                 services.note("client.logged_on", &format!("logged on as incarnation {incarnation}"));
                 services.notifier.ready("logged on");
                 let session = Arc::downgrade(&login.session);
-                let mut driver = Driver::new(login, config, services)?;
+                let mut driver = Driver::new(login, place, config, services)?;
                 if let Some(word) = told_meanwhile {
                     driver.leave(word);
                 }
                 let ended = driver.run(calls, told);
-                // A write of the old login may still be under way in this very process: the lock file, by which the next
-                // login proves the old one gone, is held by both.
-                while session.strong_count() > 0 {
-                    std::thread::sleep(DRAIN);
-                }
+                let told_to_end = let_go(&session, place, config, calls, told);
                 match ended {
                     Ended::LoggedOff => {
                         services.note("client.logged_off", "logged off");
                         return Ok(());
                     }
-                    Ended::Lost(failure) => tracing::error!(event = "lease.lost", why = %failure, "logging on anew"),
+                    Ended::Lost { why, leaving } if leaving || told_to_end => return Err(why),
+                    Ended::Lost { why, .. } => tracing::error!(event = "lease.lost", %why, "logging on anew"),
                 }
             }
             None => return Ok(()),
@@ -82,17 +89,47 @@ fn logins(
     }
 }
 
+/// Waits until nothing of an ended login runs any more, answering callers meanwhile; true when told to end.
+///
+/// A write of the old login may still be under way in this very process: the lock file, by which the next login proves the
+/// old one gone, is held by both. So a call that hangs in the kernel holds the next login up, and for as long as it takes.
+fn let_go(
+    session: &Weak<Session>,
+    place: &Place,
+    config: &Config,
+    calls: &Receiver<Incoming>,
+    told: &Receiver<Told>,
+) -> bool {
+    let patience = place.volume.superblock.timings.lease();
+    let mut told_at: Option<Instant> = None;
+    let why = "something of the login before hangs in the kernel, most likely on storage that does not answer";
+    while session.strong_count() > 0 && told_at.is_none_or(|t| t.elapsed() < patience) {
+        crossbeam::select! {
+            recv(calls) -> call => if let Ok(call) = call { answer(call, place, config, why) },
+            recv(told) -> _ => { told_at.get_or_insert_with(Instant::now); },
+            default(DRAIN) => {}
+        }
+    }
+    told_at.is_some()
+}
+
 /// What callers are told while there is no login.
 struct Waiting<'a> {
     services: &'a Services,
-    why: std::sync::Mutex<(String, Duration)>,
+    why: Mutex<String>,
+}
+
+impl Waiting<'_> {
+    fn why(&self) -> String {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Watcher for Waiting<'_> {
     fn waiting(&self, why: &str, at_most: Duration) {
         tracing::info!(event = "logon.wait", at_most_s = at_most.as_secs(), "{why}");
         self.services.notifier.status(why);
-        *self.why.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = (why.to_owned(), at_most);
+        why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -107,7 +144,7 @@ fn wait_for_login(
 ) -> Result<Option<(Login, Option<Told>)>, Failure> {
     let stop = AtomicBool::new(false);
     let mut heard = None;
-    let watcher = Waiting { services, why: std::sync::Mutex::new(("logging on".into(), Duration::ZERO)) };
+    let watcher = Waiting { services, why: Mutex::new("logging on".into()) };
     std::thread::scope(|scope| {
         let (done, result) = bounded(1);
         let unmounted = services.memory.recall();
@@ -117,7 +154,7 @@ fn wait_for_login(
         });
         loop {
             crossbeam::select! {
-                recv(calls) -> call => if let Ok(call) = call { answer(call, place, config, &watcher) },
+                recv(calls) -> call => if let Ok(call) = call { answer(call, place, config, &watcher.why()) },
                 recv(told) -> word => {
                     heard = Some(word.unwrap_or(Told::EndNow));
                     stop.store(true, Ordering::SeqCst);
@@ -136,8 +173,11 @@ fn retry(
     stop: &AtomicBool,
     done: &Sender<Result<Option<Login>, Failure>>,
 ) {
+    let mut tries = 0;
     let outcome = loop {
-        match log_on(place, config, unmounted.to_vec(), watcher, stop) {
+        let tried = log_on(place, config, unmounted.to_vec(), tries, watcher, stop);
+        tries += 1;
+        match tried {
             Ok(login) => break Ok(Some(login)),
             Err(_) if stop.load(Ordering::SeqCst) => break Ok(None),
             // Damage and refusals do not pass by trying again.
@@ -154,8 +194,7 @@ fn retry(
     let _ = done.send(outcome);
 }
 
-fn answer(call: Incoming, place: &Place, config: &Config, watcher: &Waiting<'_>) {
-    let (why, _) = watcher.why.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+fn answer(call: Incoming, place: &Place, config: &Config, why: &str) {
     if matches!(call.call, Call::Status) {
         let status = Status {
             client: config.client.clone(),
@@ -172,7 +211,7 @@ fn answer(call: Incoming, place: &Place, config: &Config, watcher: &Waiting<'_>)
         };
         call.reply.done_status(&Arc::new(status));
     } else {
-        call.reply.fail(not_logged_on(&why));
+        call.reply.fail(not_logged_on(why));
     }
 }
 

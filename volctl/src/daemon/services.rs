@@ -1,8 +1,8 @@
 //! What runs beside the loop: event log, hooks, service manager, the memory of manual unmounts.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use ondisk::client_page::AnswerVerdict;
@@ -19,6 +19,8 @@ use crate::wire::outcome::Failure;
 
 /// How long hooks under way may take at the end.
 const HOOKS_LAST: Duration = Duration::from_secs(5);
+/// How long the last word of the user may take to be written at the end.
+const MEMORY_LAST: Duration = Duration::from_secs(1);
 
 /// The services of one daemon.
 pub struct Services {
@@ -44,7 +46,7 @@ impl Services {
             noted.note(EventRecord::new(EventName::HookFailed, format!("{}: {text}", event.key())));
         });
         let hooks = Hooks::new(&config.hooks, &config.client, on_problem)?;
-        let memory = Memory { path: config.state_dir.join("unmounted.json"), last: Mutex::default() };
+        let memory = Memory::at(config.state_dir.join("unmounted.json"));
         Ok(Self { log, hooks, notifier: Notifier, memory })
     }
 
@@ -109,6 +111,7 @@ impl Services {
 
     /// Ends them.
     pub fn end(self) {
+        self.memory.end();
         self.hooks.finish(HOOKS_LAST);
     }
 }
@@ -146,33 +149,82 @@ fn facts_of(fact: &Fact, config: &Config) -> HookFacts {
     }
 }
 
-/// Which volumes the user took away, in `state_dir`; best effort, for a full disk must not stop a daemon.
+/// Which volumes the user took away, in `state_dir`; best effort, for a full or hung disk must not stop a daemon: a thread of
+/// its own writes.
 pub struct Memory {
     path: PathBuf,
-    last: Mutex<Option<Vec<Uuid>>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// None until the first word of this process.
+    wanted: Option<Vec<Uuid>>,
+    writing: bool,
 }
 
 impl Memory {
+    fn at(path: PathBuf) -> Self {
+        Self { path, kept: Arc::default() }
+    }
+
     /// What was kept; a file that cannot be read or is damaged says nothing.
     pub fn recall(&self) -> Vec<Uuid> {
+        if let Some(wanted) = &lock(&self.kept).wanted {
+            return wanted.clone();
+        }
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Keeps it, if it changed.
     pub fn keep(&self, volumes: &[Uuid]) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.as_deref() == Some(volumes) {
+        let mut kept = lock(&self.kept);
+        if kept.wanted.as_deref() == Some(volumes) {
             return;
         }
-        let written = serde_json::to_string(volumes).map_err(std::io::Error::other).and_then(|text| {
-            let fresh = self.path.with_extension("new");
-            std::fs::write(&fresh, text)?;
-            std::fs::rename(&fresh, &self.path)
-        });
-        match written {
-            Ok(()) => *last = Some(volumes.to_vec()),
-            Err(e) => tracing::warn!(event = "notice", error = %e, "manual unmounts cannot be kept"),
+        kept.wanted = Some(volumes.to_vec());
+        if std::mem::replace(&mut kept.writing, true) {
+            return;
         }
+        let (path, shared) = (self.path.clone(), Arc::clone(&self.kept));
+        if std::thread::Builder::new().name("memory".into()).spawn(move || write_newest(&path, &shared)).is_err() {
+            kept.writing = false;
+        }
+    }
+
+    /// Waits until the newest is written, if that does not take long.
+    fn end(&self) {
+        let begun = Instant::now();
+        while lock(&self.kept).writing && begun.elapsed() < MEMORY_LAST {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_newest(path: &Path, kept: &Mutex<Kept>) {
+    let mut done: Option<Vec<Uuid>> = None;
+    loop {
+        let wanted = {
+            let mut kept = lock(kept);
+            if kept.wanted == done {
+                kept.writing = false;
+                return;
+            }
+            kept.wanted.clone()
+        };
+        let written = serde_json::to_string(&wanted).map_err(std::io::Error::other).and_then(|text| {
+            let fresh = path.with_extension("new");
+            std::fs::write(&fresh, text)?;
+            std::fs::rename(&fresh, path)
+        });
+        if let Err(e) = written {
+            tracing::warn!(event = "notice", error = %e, "manual unmounts cannot be kept");
+        }
+        done = wanted;
     }
 }
