@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::control::host::RUN;
+use crate::control::host::run_dir;
 use crate::control::open::ControlVolume;
 
 /// A guardian whose daemon is gone closes its gates and ends within this.
@@ -93,7 +93,7 @@ fn lock_files(traces: &Traces) -> Vec<PathBuf> {
     let control = traces.directory.join("control.img");
     let Ok(volume) = ControlVolume::open(&control, lockdriver::device::Access::Read) else { return Vec::new() };
     let prefix = format!("{}.", volume.superblock.uuid);
-    let Ok(entries) = fs::read_dir(RUN) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(run_dir()) else { return Vec::new() };
     let ours = entries.flatten().filter(|entry| entry.file_name().as_bytes().starts_with(prefix.as_bytes()));
     ours.map(|entry| entry.path()).collect()
 }
