@@ -7,7 +7,9 @@ use crate::units::{round_duration_ms, round_size};
 use crate::wire::call::Call;
 use crate::wire::client::decode_reply;
 use crate::wire::outcome::{Failure, one_line};
-use crate::wire::status::{Access, ClientStatus, Readers, RequestStatus, Status, VolumeState, VolumeStatus};
+use crate::wire::status::{
+    Access, ClientStatus, Enforcement, Readers, RequestStatus, Status, VolumeState, VolumeStatus,
+};
 
 /// Cursor home, clear the screen.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -96,6 +98,11 @@ fn volumes(status: &Status) -> String {
             text.push_str(&format!("    {}\n", one_line(&detail)));
         }
     }
+    // The limit of a lease is one of the host: once below the table, not with every volume.
+    let leased = status.volumes.iter().find(|v| v.enforcement == Enforcement::Leased);
+    if let Some(note) = leased.and_then(|v| v.enforcement_note.as_ref()) {
+        text.push_str(&format!("leased: {}\n", one_line(note)));
+    }
     text
 }
 
@@ -152,7 +159,7 @@ fn details(volume: &VolumeStatus) -> Vec<String> {
         (Access::Write, true, true) => lines.push("this client is locked out of asking for write access".to_owned()),
         _ => {}
     }
-    if let Some(note) = &volume.enforcement_note {
+    if let (Some(note), Enforcement::Advisory) = (&volume.enforcement_note, volume.enforcement) {
         lines.push(format!("{}: {note}", volume.enforcement.word()));
     }
     if volume.mounted_generations.len() > 1 {

@@ -85,7 +85,7 @@ impl Engine {
             waiting: waiting(table, world),
             next: table.next.map(|n| world.name(n.slot)),
             mounted_generations: volume.map(mounted_generations).unwrap_or_default(),
-            enforcement_note: advisory.or_else(|| Some("leased: not against the loss of both processes".to_owned())),
+            enforcement_note: advisory.or_else(|| Some("not against the loss of both processes".to_owned())),
             size_bytes: space.map(|e| e.capacity).or(Some(table.identity.size)),
             dirty: table.dirty_since != 0 && table.writer.is_none(),
         }
