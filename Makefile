@@ -32,12 +32,12 @@ test: packages lint
 
 # Whatever needs no privileges. Tests that need root and loop devices begin with loop_, or lie in a module that does.
 test-plain: cargo
-	$(CARGO) test --workspace -- --skip loop_
+	$(CARGO) test --workspace --no-fail-fast -- --skip loop_
 
 test-root: cargo
 	@if [ "$$(id -u)" = 0 ]; then \
-	    echo '$(CARGO) test --workspace --all-targets -- loop_'; \
-	    $(CARGO) test --workspace --all-targets -- loop_; \
+	    echo '$(CARGO) test --workspace --all-targets --no-fail-fast -- loop_'; \
+	    $(CARGO) test --workspace --all-targets --no-fail-fast -- loop_; \
 	else \
 	    n=$$($(CARGO) test --quiet --workspace --all-targets -- loop_ --list 2>/dev/null | grep -c ': test$$'); \
 	    echo "make test: $$n tests were left out: they make loop devices and mounts, and need root."; \
