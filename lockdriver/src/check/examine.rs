@@ -127,7 +127,7 @@ impl List<'_> {
         self.spare(cell, 1 - version, header.commit, &blocks.blocks[usize::from(1 - version)]);
     }
 
-    /// The version that is not current: nothing needs it, so that whatever is wrong there is only noted.
+    /// The version that is not current: nothing needs it to read the tables.
     fn spare(&mut self, cell: CellId, version: u8, now: CommitNo, copies: &[Result<(CommitNo, u32), Wrong>; 2]) {
         for copy in 0..2u8 {
             let block = BlockId::Cell(cell, version, copy);
@@ -140,8 +140,13 @@ impl List<'_> {
                 Err(wrong) => {
                     // Torn beside a block of a commit to come, or beside another torn one: a commit was cut off there.
                     let cut = !other.as_ref().is_ok_and(|(commit, _)| *commit <= now);
-                    let recovered = if cut { Recovered::Unfinished } else { Recovered::NotNeeded };
-                    self.add(Severity::Note, block, wrong.clone(), recovered);
+                    // Beside a good one of the past it is rot: every block was formatted, so in health each is good.
+                    let (severity, recovered) = if cut {
+                        (Severity::Note, Recovered::Unfinished)
+                    } else {
+                        (Severity::Redundancy, Recovered::NotNeeded)
+                    };
+                    self.add(severity, block, wrong.clone(), recovered);
                 }
             }
         }
