@@ -236,3 +236,6 @@ impl Engine {
         effects
     }
 }
+
+#[cfg(test)]
+mod tests;

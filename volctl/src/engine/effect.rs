@@ -127,6 +127,8 @@ pub enum JobDone {
         /// The snapshots of published states that the volume still has.
         snapshots: Vec<Generation>,
     },
+    /// The read-write mount failed half way. The gate is closed, but what is on the disk now nobody published.
+    HalfMounted(Failure),
     /// What a publish did: the generation if there was a change.
     Published {
         /// Published, or None where nothing changed.

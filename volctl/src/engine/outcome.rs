@@ -77,8 +77,11 @@ impl Engine {
     pub(crate) fn finish_job(&mut self, uuid: Uuid, done: JobDone, world: &World<'_>) {
         let Some(mut volume) = self.volumes.remove(&uuid) else { return };
         let job = volume.job.take();
-        let worked = !matches!(done, JobDone::Failed(_) | JobDone::Lost(_) | JobDone::StillBusy(_));
-        if worked {
+        let failed = matches!(
+            done,
+            JobDone::Failed(_) | JobDone::HalfMounted(_) | JobDone::Lost(_) | JobDone::StillBusy(_)
+        );
+        if !failed {
             volume.troubled = None;
             let same = |j: &Job| job.as_ref().is_some_and(|job| discriminant(j) == discriminant(job));
             volume.failure.take_if(|f| f.job.as_ref().is_none_or(same));
@@ -88,6 +91,11 @@ impl Engine {
             JobDone::ReaderUnmounted { closed, busy } => self.reader_unmounted(&mut volume, closed, &busy),
             JobDone::Retired { lingering, .. } => self.retired(&mut volume, lingering, world),
             JobDone::WriterMounted { snapshots } => self.writer_mounted(&mut volume, snapshots, world),
+            JobDone::HalfMounted(failure) => {
+                self.trouble(&mut volume, &failure);
+                self.mount_failed(&mut volume, false, &failure, world);
+                volume.fail(failure, job, world.now);
+            }
             JobDone::Published { generation, modified_ms } => {
                 self.published(&mut volume, generation, modified_ms, world);
             }
@@ -111,7 +119,7 @@ impl Engine {
         self.trouble(volume, &failure);
         match &job {
             Some(Job::MountReader { generation }) => self.let_go(volume, *generation),
-            Some(Job::MountWriter { epoch, .. }) => self.mount_failed(volume, *epoch, &failure, world),
+            Some(Job::MountWriter { .. }) => self.mount_failed(volume, true, &failure, world),
             Some(Job::StopWriter { .. }) => self.still_busy(volume, &failure.why, world),
             Some(Job::Publish { .. }) => {
                 if let Writer::Writing(writing) = &mut volume.writer {

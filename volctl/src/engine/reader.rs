@@ -51,10 +51,11 @@ impl Engine {
         if table.dirty_since != 0 && matches!(world.writer_page(table), WriterPage::NoWriter | WriterPage::Gone) {
             return Some("its last writer left it unpublished; waiting for a client that may write".into());
         }
-        world
-            .newest_generation(table)
-            .is_none()
-            .then(|| "nothing was published yet; waiting for a client that may write".into())
+        let newest = world.newest_generation(table);
+        if newest < world.oldest_safe(table) {
+            return Some("its last writer left it unpublished; waiting for the first publish of the next".into());
+        }
+        newest.is_none().then(|| "nothing was published yet; waiting for a client that may write".into())
     }
 
     pub(crate) fn step_reader(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
@@ -137,8 +138,7 @@ impl Engine {
         world: &World<'_>,
     ) {
         let snapshot = table.readers == ReadersPolicy::Snapshot;
-        // What a release left behind is retired by it, too: the writer that did so may be gone from the table already.
-        let retired = snapshot && (generation <= world.retired(table) || generation < table.last);
+        let retired = snapshot && (generation <= world.retired(table) || generation < world.oldest_safe(table));
         if snapshot && world.writer_page(table) == WriterPage::Unknown {
             // It may have retired this very generation.
             return;

@@ -195,6 +195,14 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Snapshots of generations below this one may be deleted already, whatever any page says: those that a release has
+    /// retired, and where a writer died unpublished, all that were there before the present writer's first publish.
+    pub fn oldest_safe(&self, table: &VolumeTable) -> ondisk::Generation {
+        let left_dirty = table.writer.filter(|g| table.dirty_since != 0 && table.dirty_since < g.epoch);
+        let first = left_dirty.map_or(ondisk::Generation::NONE, |g| ondisk::Generation { epoch: g.epoch, count: 1 });
+        first.max(table.last)
+    }
+
     /// What the writer that the table names now says of the volume, in the very login that has the grant.
     pub fn writer_page(&self, table: &VolumeTable) -> WriterPage<'a> {
         let Some(grant) = table.writer else { return WriterPage::NoWriter };

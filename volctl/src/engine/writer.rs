@@ -126,11 +126,10 @@ impl Engine {
         self.fact(Fact::of(FactKind::Granted, &volume.name, text));
     }
 
-    pub(crate) fn mount_failed(&mut self, volume: &mut Volume, epoch: u64, failure: &Failure, world: &World<'_>) {
-        if !matches!(volume.writer, Writer::Mounting { .. }) {
-            return;
-        }
-        let clean = world.table(volume.uuid).is_some_and(|t| t.dirty_since == epoch);
+    /// `untouched`: not one byte of the volume was written under this grant.
+    pub(crate) fn mount_failed(&mut self, volume: &mut Volume, untouched: bool, failure: &Failure, world: &World<'_>) {
+        let Writer::Mounting { epoch } = volume.writer else { return };
+        let clean = untouched && world.table(volume.uuid).is_some_and(|t| t.dirty_since == epoch);
         volume.cleaning = false;
         self.drop_request(volume.uuid, failure);
         let kept: Vec<Generation> = volume.lingering.clone();

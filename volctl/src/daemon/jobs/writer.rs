@@ -57,9 +57,11 @@ impl Workshop {
         let snapshots = match put {
             Ok(snapshots) => snapshots,
             Err(failure) => {
-                let _ = self.guardian()?.close_now(number);
+                if let Err(e) = self.guardian()?.close_now(number) {
+                    return Ok(JobDone::Lost(failed(spec, "its gate does not close", &e)));
+                }
                 self.forget(spec, number);
-                return Err(failure);
+                return Ok(JobDone::HalfMounted(failure));
             }
         };
         if let Some(reader) = gates.reader.take() {

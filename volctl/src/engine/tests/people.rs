@@ -1,0 +1,253 @@
+//! Many random runs: people ask, answer and administer, clients crash, stand still and come back; then a quiet time in
+//! which everything must come right.
+
+use std::time::Duration;
+
+use ondisk::client_page::AnswerVerdict;
+use ondisk::{Access, AutoResponse, Message, ReadersPolicy, Uuid};
+
+use super::rng::Rng;
+use super::studio::{Faults, NAMES, Studio};
+use crate::engine::Command;
+
+const POLICIES: [ReadersPolicy; 3] = [ReadersPolicy::Snapshot, ReadersPolicy::Exclusive, ReadersPolicy::Live];
+
+/// What may happen in a run.
+#[derive(Debug, Clone, Copy)]
+struct Play {
+    crashes: bool,
+    pauses: bool,
+    administration: bool,
+    takeovers: bool,
+    faults: bool,
+}
+
+const PEACE: Play = Play { crashes: false, pauses: false, administration: false, takeovers: false, faults: false };
+const WAR: Play = Play { crashes: true, pauses: true, administration: true, takeovers: true, faults: true };
+
+fn studio(seed: u64, play: Play) -> Studio {
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let clients = 2 + rng.below(3);
+    let policies: Vec<_> = (0..1 + rng.below(2)).map(|_| POLICIES[rng.below(3)]).collect();
+    let inflight = if rng.one_in(2) { Duration::ZERO } else { rng.ms(500, 9000) };
+    let mut studio = Studio::new(seed, clients, &policies, inflight);
+    let auto: Vec<_> = (0..clients).map(|_| [AutoResponse::Off, AutoResponse::Idle, AutoResponse::Always][rng.below(3)]).collect();
+    studio.administer("auto responses", |t| {
+        for (record, auto) in t.clients.iter_mut().flatten().zip(auto) {
+            record.auto_response = auto;
+            record.admin = play.takeovers;
+        }
+    });
+    if play.faults {
+        studio.faults = Faults { jobs: 12, ops: 25, slow: 20 };
+    }
+    for c in 0..clients {
+        studio.restart(c);
+    }
+    studio
+}
+
+fn any_volume(s: &mut Studio) -> (Uuid, String) {
+    let tables = s.tables.clone();
+    let all: Vec<_> = tables.volumes.iter().flatten().collect();
+    let table = all[s.rng.below(all.len())];
+    (table.uuid, table.name.to_string())
+}
+
+/// One thing that somebody does.
+fn act(s: &mut Studio, play: Play) {
+    let c = s.rng.below(s.clients.len());
+    let (uuid, volume) = any_volume(s);
+    match s.rng.below(24) {
+        0..=5 => {
+            let wait = s.rng.one_in(2).then(|| s.rng.ms(100, 20_000));
+            s.command(c, Command::Request { volume, message: Message::cut("please"), wait });
+        }
+        6 => drop(s.command(c, Command::Withdraw { volume })),
+        7..=9 => {
+            let client = NAMES[s.rng.below(s.clients.len())].to_owned();
+            let verdict = [AnswerVerdict::Yes, AnswerVerdict::Yes, AnswerVerdict::No, AnswerVerdict::Later][s.rng.below(4)];
+            s.command(c, Command::Answer { volume, client, verdict, message: Message::cut("well") });
+        }
+        10 | 11 => drop(s.command(c, Command::Release { volume })),
+        12 => drop(s.command(c, Command::Refresh { volume })),
+        13 => drop(s.command(c, Command::Mount { volume })),
+        14 => drop(s.command(c, Command::Unmount { volume })),
+        15 => {
+            let until = s.now + s.rng.ms(100, 6000);
+            s.kernel.of(c, uuid).busy_until = until;
+        }
+        16 => {
+            let until = s.now + s.rng.ms(100, 9000);
+            for gate in &mut s.kernel.of(c, uuid).readers {
+                gate.files_until = until;
+            }
+        }
+        17 if play.takeovers => drop(s.command(c, Command::Takeover { volume, yes_i_know: None })),
+        18 | 19 if play.crashes => {
+            let back = s.rng.ms(50, 9000);
+            s.crash(c, Some(back));
+        }
+        20 if play.pauses => {
+            let time = if s.rng.one_in(2) { s.rng.ms(100, 3000) } else { s.rng.ms(4000, 30_000) };
+            s.pause(c, time);
+        }
+        21 if play.crashes => {
+            let now = s.rng.one_in(2);
+            s.leave(c, now);
+        }
+        22 if play.administration => administer(s, c, uuid),
+        _ => s.kernel.scribble(uuid),
+    }
+}
+
+fn administer(s: &mut Studio, c: usize, uuid: Uuid) {
+    let kind = s.rng.below(5);
+    let on = s.rng.one_in(2);
+    s.administer(&format!("{kind} {on} for {} on {uuid}", NAMES[c]), |t| {
+        let Some(table) = t.volumes.iter_mut().flatten().find(|t| t.uuid == uuid) else { return };
+        match kind {
+            0 => table.write_enabled = on,
+            1 => table.permissions[c].access = if on { Access::Write } else { Access::Read },
+            2 => table.permissions[c].access = if on { Access::Write } else { Access::None },
+            3 => table.permissions[c].lockout = on,
+            _ => {
+                if let Some(record) = t.clients[c].as_mut() {
+                    record.enabled = on;
+                }
+            }
+        }
+    });
+}
+
+/// No more trouble: all are back, all may do everything, all give away what they have.
+fn calm(s: &mut Studio) {
+    s.faults = Faults::default();
+    for c in 0..s.clients.len() {
+        s.calm_client(c);
+    }
+    s.administer("everybody may", |t| {
+        for table in t.volumes.iter_mut().flatten() {
+            table.write_enabled = true;
+            for permission in &mut table.permissions {
+                permission.access = Access::Write;
+                permission.lockout = false;
+            }
+        }
+        for record in t.clients.iter_mut().flatten() {
+            record.enabled = true;
+            record.auto_response = AutoResponse::Always;
+        }
+    });
+    for gates in s.kernel.gates.values_mut() {
+        gates.busy_until = Duration::ZERO;
+        gates.readers.iter_mut().for_each(|g| g.files_until = Duration::ZERO);
+    }
+}
+
+fn is_settled(s: &Studio) -> bool {
+    s.clients.iter().all(|c| {
+        c.open_commands.is_empty()
+            && c.engine.as_ref().is_some_and(|e| e.page().requests.is_empty() && e.volumes.values().all(|v| !v.cleaning))
+    })
+}
+
+fn one_run(seed: u64, play: Play, acts: usize, log: bool) -> Studio {
+    let mut s = studio(seed, play);
+    s.log = log.then(Vec::new);
+    s.run(Duration::from_secs(1));
+    for _ in 0..acts {
+        act(&mut s, play);
+        let time = if s.rng.one_in(8) { s.rng.ms(1000, 9000) } else { s.rng.ms(0, 600) };
+        s.run(time);
+        if s.broken.is_some() {
+            return s;
+        }
+    }
+    calm(&mut s);
+    if s.broken.is_none() && !s.run_while(Duration::from_secs(400), is_settled) && s.broken.is_none() {
+        let state = s.state();
+        s.fail(format!("somebody waits for ever:\n{state}"));
+    }
+    if s.broken.is_none() {
+        all_leave(&mut s);
+    }
+    s
+}
+
+fn all_leave(s: &mut Studio) {
+    s.run(Duration::from_secs(40));
+    if s.broken.is_some() {
+        return;
+    }
+    check_readers(s);
+    for c in 0..s.clients.len() {
+        s.leave(c, false);
+    }
+    let gone = |s: &Studio| s.clients.iter().all(|c| !c.up);
+    if !s.run_while(Duration::from_secs(60), gone) && s.broken.is_none() {
+        let state = s.state();
+        s.fail(format!("somebody does not leave:\n{state}"));
+    }
+    for table in s.tables.clone().volumes.iter().flatten() {
+        if let Some(writer) = table.writer {
+            s.fail(format!("all have left, and {} still has the writer {writer:?}", table.name));
+        }
+    }
+}
+
+/// In the quiet everybody who may and did not say otherwise has every volume open that is not being written exclusively.
+fn check_readers(s: &mut Studio) {
+    let tables = s.tables.clone();
+    for table in tables.volumes.iter().flatten() {
+        for c in 0..s.clients.len() {
+            let Some(volume) = s.clients[c].engine.as_ref().and_then(|e| e.volumes.get(&table.uuid)) else { continue };
+            let locked = table.readers == ReadersPolicy::Exclusive && table.writer.is_some();
+            let writes = table.writer.is_some_and(|g| g.slot.index() == c);
+            let mut wrong = None;
+            if !locked && !writes && !volume.user_unmounted && volume.mounted.is_none() {
+                wrong = Some("has it not mounted");
+            }
+            if locked && !writes && (volume.mounted.is_some() || !volume.lingering.is_empty()) {
+                wrong = Some("still has it mounted");
+            }
+            if let Some(wrong) = wrong {
+                let state = s.state();
+                s.fail(format!("{} {wrong}: {}\n{state}", NAMES[c], table.name));
+                return;
+            }
+        }
+    }
+}
+
+/// Runs seeds until one breaks; prints that one's history.
+fn play(name: &str, play: Play, acts: usize, seeds: u64) {
+    let env = |key: &str| std::env::var(key).ok().and_then(|v| v.parse::<u64>().ok());
+    let first = env("VOLCTL_SEED").unwrap_or(1);
+    let count = env("VOLCTL_SEEDS").unwrap_or(seeds);
+    let begun = std::time::Instant::now();
+    let (mut transactions, mut jobs) = (0, 0);
+    for seed in first..first + count {
+        let s = one_run(seed, play, acts, false);
+        transactions += s.transactions;
+        jobs += s.jobs_run;
+        if s.broken.is_some() {
+            let s = one_run(seed, play, acts, true);
+            let lines = s.log.unwrap_or_default();
+            let from = lines.len().saturating_sub(env("VOLCTL_LINES").map_or(160, |n| n as usize));
+            let broken = s.broken.unwrap_or_default();
+            panic!("{name}, seed {seed}: {broken}\n{}\nseed {seed}: {broken}", lines[from..].join("\n"));
+        }
+    }
+    println!("{name}: {count} runs, {transactions} transactions, {jobs} jobs, {:?}", begun.elapsed());
+}
+
+#[test]
+fn people_in_peace_always_get_what_they_ask_for() {
+    play("peace", PEACE, 40, 60);
+}
+
+#[test]
+fn whatever_crashes_or_stands_still_there_is_one_writer_and_no_wedge() {
+    play("war", WAR, 40, 60);
+}
