@@ -226,7 +226,9 @@ fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Resu
     let (index, mut table) = find(world, volume)?;
     rules::may_ask(world, actor.slot, &table)?;
     if let Some(grant) = table.writer {
-        rules::grant_is_over(world, &grant, volume, take.outwaited)?;
+        if !rules::grant_is_over(world, &grant, volume, take.outwaited) {
+            return Err(rules::held(world, &grant));
+        }
         if grant.state != GrantState::Pending && !world.holder_left(&grant) {
             table.check_due = true;
         }

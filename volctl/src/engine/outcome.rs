@@ -23,6 +23,8 @@ impl Engine {
             OpTag::Volume(uuid) => {
                 let Some(mut volume) = self.volumes.remove(&uuid) else { return };
                 volume.busy_op = false;
+                // A grant that is over was cleared, or somebody else was first: nothing is to be brought in order here.
+                volume.cleaning &= world.table(uuid).is_some_and(|t| self.own_grant(t).is_some());
                 match done {
                     Ok(_) => volume.op_pause = None,
                     Err(failure) => self.op_failed(&mut volume, &failure, world),
@@ -33,10 +35,6 @@ impl Engine {
     }
 
     fn op_failed(&mut self, volume: &mut Volume, failure: &Failure, world: &World<'_>) {
-        let granted = world.table(volume.uuid).is_some_and(|t| self.own_grant(t).is_some());
-        if !granted {
-            volume.cleaning = false;
-        }
         match failure.exit {
             // Somebody was first: the request stands.
             ExitCode::Busy => {

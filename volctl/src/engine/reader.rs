@@ -143,7 +143,9 @@ impl Engine {
             // It may have retired this very generation.
             return;
         }
-        if !mountable || retired {
+        // Without snapshots what is mounted is the disk as it is: it must not be called by an older name.
+        let renamed = !snapshot && generation != world.newest_generation(table);
+        if !mountable || retired || renamed {
             volume.announced = None;
             self.let_go(volume, generation);
             return;

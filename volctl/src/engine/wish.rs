@@ -46,7 +46,7 @@ impl Engine {
 
     fn is_free(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> bool {
         let outwaited = self.outwaited(volume, table, world);
-        table.writer.is_none_or(|g| rules::grant_is_over(world, &g, volume.uuid, outwaited).is_ok())
+        table.writer.is_none_or(|g| rules::grant_is_over(world, &g, volume.uuid, outwaited))
     }
 
     /// The epoch of the grant whose end was waited out.

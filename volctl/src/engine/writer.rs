@@ -115,7 +115,8 @@ impl Engine {
             volume.retired_at = Duration::ZERO;
         }
         self.say(volume.uuid, |e| e.seen = Generation::NONE);
-        let wished = self.page.request(volume.uuid).is_some() && !volume.cleaning;
+        let wished = self.page.request(volume.uuid).is_some();
+        volume.cleaning &= !wished;
         self.take_request_away(volume.uuid);
         if !wished && volume.release.is_none() {
             // To bring it in order only, or withdrawn while it was being mounted.

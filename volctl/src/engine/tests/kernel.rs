@@ -213,6 +213,11 @@ impl Kernel {
         }
     }
 
+    /// The client goes on on another host, which has nothing open.
+    pub(super) fn another_host(&mut self, client: usize) {
+        self.gates.retain(|(c, _), _| *c != client);
+    }
+
     pub(super) fn forget_late(&mut self, now: Duration) {
         for disk in self.disks.values_mut() {
             disk.late.retain(|(_, _, until)| now < *until);

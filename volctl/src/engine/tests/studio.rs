@@ -579,9 +579,10 @@ impl Studio {
         }
         if !elsewhere {
             self.kernel.close_leftovers(c);
-        } else if !self.kernel.is_closed(c) {
+        } else {
             // `live` read gates stay open on the other host; they are no concern of this one.
             self.kernel.guardian_closes(c, self.now);
+            self.kernel.another_host(c);
         }
         self.end_process(c);
         let highest = slot.incarnation.0.max(self.tables.header.reaped[c].0);
