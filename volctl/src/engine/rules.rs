@@ -66,7 +66,7 @@ pub fn is_admin(world: &World<'_>, slot: SlotIndex) -> Result<(), Failure> {
 
 /// Has this grant come to its end, so that another may be given? `outwaited` names the grant of which the engine has
 /// counted `dead` (a revocation) or `inflight` (a reaping) out, from the end of its own first read of it (section 6).
-pub fn grant_is_over(world: &World<'_>, grant: &Grant, volume: Uuid, outwaited: Option<u64>) -> Result<(), Failure> {
+pub fn grant_is_over(world: &World<'_>, grant: &Grant, volume: Uuid, outwaited: Option<u64>) -> bool {
     let waited = outwaited == Some(grant.epoch);
     let reaped = world.holder_reaped(grant);
     world.holder_left(grant)
