@@ -175,14 +175,15 @@ pub(super) fn refuse_grants(world: &World<'_>, scope: &Scope) -> Result<(), Fail
 
 fn refuse_live(world: &World<'_>, table: &VolumeTable, grant: &Grant, ended: &[(Uuid, u64)]) -> Result<(), Failure> {
     let waited = ended.iter().find(|(volume, _)| *volume == table.uuid).map(|(_, epoch)| *epoch);
-    grant_is_over(world, grant, table.uuid, waited).map_err(|_| {
-        let who = world.name(grant.slot);
-        Failure::busy(
-            "nothing was changed",
-            format!("rule live grant: {who} holds the write privilege of {}, by grant {}", table.name, grant.epoch),
-            format!("ask {who} to release it, or use --force, which revokes it"),
-        )
-    })
+    if grant_is_over(world, grant, table.uuid, waited) {
+        return Ok(());
+    }
+    let who = world.name(grant.slot);
+    Err(Failure::busy(
+        "nothing was changed",
+        format!("rule live grant: {who} holds the write privilege of {}, by grant {}", table.name, grant.epoch),
+        format!("ask {who} to release it, or use --force, which revokes it"),
+    ))
 }
 
 /// Clients that may have the volume's gate open; administration slots have none.
