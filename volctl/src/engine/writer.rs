@@ -154,6 +154,11 @@ impl Engine {
             volume.ask_release(Release::of_itself(false));
         }
         self.answer_by_itself(volume, table, world);
+        if volume.release.is_none() && self.page.request(volume.uuid).is_some() {
+            // Asked again while it was being given back, which open files prevented.
+            self.take_request_away(volume.uuid);
+            self.tell_granted(volume);
+        }
         if volume.release.is_some() && world.now >= volume.release_after {
             self.stop_writing(volume, table);
             return;
