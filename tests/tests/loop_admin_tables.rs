@@ -281,6 +281,20 @@ fn a_read_only_device_can_be_looked_at_but_not_changed() {
     init.is(1).says(&["read-only"]);
 }
 
+/// A loop device says 512, but the image under it is written in pages (trace C3).
+#[test]
+fn slots_on_a_loop_device_keep_a_page_apart() {
+    let control = Control::small();
+    let image = control.image("second.img", 16 << 20);
+    let device = tool("losetup", ["--find", "--show", &image]);
+    let device = device.trim();
+    let made = volctl(["init", device, "--json"]);
+    let check = volctl(["check", device]);
+    tool("losetup", ["--detach", device]);
+    assert!(made.ok().json()["stride"].as_u64() >= Some(4096));
+    let _ = check.ok();
+}
+
 #[test]
 fn a_relative_path_is_kept_as_an_absolute_one() {
     let control = Control::small();

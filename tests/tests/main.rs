@@ -7,6 +7,7 @@ mod cli_init;
 mod dist;
 mod docs;
 mod loop_admin_check;
+mod loop_admin_daemons;
 mod loop_admin_live;
 mod loop_admin_tables;
 mod loop_demo;

@@ -163,11 +163,11 @@ fn default_size(args: &InitArgs) -> u64 {
     }
 }
 
-/// The unit that the medium writes. For an image that is the block of the file system under it, which reads, changes
-/// and writes whole ones: two slots in one block could be torn together (trace C3).
+/// The unit that the medium writes. For an image, also under a loop device, that is the block of the file system under
+/// it, which reads, changes and writes whole ones: two slots in one block could be torn together (trace C3).
 fn stride(device: &DirectDevice, path: &Path) -> u32 {
     let mut stride = device.physical_block_bytes().max(device.sector_bytes());
-    if std::fs::metadata(path).is_ok_and(|m| m.is_file()) {
+    if storage::stands_on(path).is_ok_and(|(is_device, ..)| !is_device) {
         let block = nix::sys::statfs::statfs(path).map_or(4096, |s| s.block_size());
         stride = stride.max(u32::try_from(block).unwrap_or(4096)).max(4096);
     }
