@@ -20,15 +20,18 @@ use crate::wire::outcome::Failure;
 /// A client that waits for the semaphore longer than this many death times gives up, and says who holds it.
 const PATIENCE: u32 = 20;
 
+/// Sees the world as it is under the semaphore, and gives the change, or None.
+pub type Decide<'d> = dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure> + 'd;
+
+/// What came of a tenure, with the last commit that it made.
+type Marked<T> = (Option<CommitNo>, T);
+
 impl Session {
     /// Runs one transaction. `decide` sees the world as it is under the semaphore, and gives the change, or None.
     ///
     /// # Errors
     /// What `decide` refused; a damaged table; a login that is over.
-    pub fn transact(
-        &self,
-        decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
-    ) -> Result<OpDone, Failure> {
+    pub fn transact(&self, decide: &mut Decide<'_>) -> Result<OpDone, Failure> {
         self.transact_unless(&|| false, decide)
     }
 
@@ -36,11 +39,7 @@ impl Session {
     ///
     /// # Errors
     /// As for [`Self::transact`], and being told to stop.
-    pub fn transact_unless(
-        &self,
-        stop: &dyn Fn() -> bool,
-        decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
-    ) -> Result<OpDone, Failure> {
+    pub fn transact_unless(&self, stop: &dyn Fn() -> bool, decide: &mut Decide<'_>) -> Result<OpDone, Failure> {
         self.in_tenure(stop, |semaphore, tenure| self.inside(semaphore, tenure, decide))
     }
 
@@ -48,7 +47,7 @@ impl Session {
     pub(super) fn in_tenure<T>(
         &self,
         stop: &dyn Fn() -> bool,
-        inside: impl FnOnce(&mut dyn Semaphore, &Tenure) -> Result<(Option<CommitNo>, T), Inside>,
+        inside: impl FnOnce(&mut dyn Semaphore, &Tenure) -> Result<Marked<T>, Inside>,
     ) -> Result<T, Failure> {
         let mut semaphore = lock(&self.semaphore);
         let tenure = self.enter(&mut **semaphore, stop)?;
@@ -156,8 +155,8 @@ impl Session {
         &self,
         machine: &mut dyn Semaphore,
         tenure: &Tenure,
-        decide: &mut dyn FnMut(Actor, &World<'_>) -> Result<Option<Change>, Failure>,
-    ) -> Result<(Option<CommitNo>, OpDone), Inside> {
+        decide: &mut Decide<'_>,
+    ) -> Result<Marked<OpDone>, Inside> {
         let mut commits = transaction::Tenure::new(tenure.epoch.0, self.me.slot, self.me.incarnation);
         let mut mark = None;
         self.look_again(tenure)?;
