@@ -259,7 +259,8 @@ impl Studio {
             files::check(volume);
         }
         let path = self.control.display().to_string();
-        let _ = cli::run(&["check", &path]).ok();
+        let checked = cli::run(&["check", &path]);
+        assert!(checked.code == 0 || checked.stderr.contains("\"a\""), "{checked}");
     }
 
     /// What the witness saw so far has no two writers in it.

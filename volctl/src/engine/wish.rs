@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ondisk::{GrantState, InFlight, ReadersPolicy, VolumeTable};
+use ondisk::{GrantState, InFlight, ReadersPolicy, Uuid, VolumeTable};
 
 use super::effect::Job;
 use super::ops::{self, TableOp};
@@ -115,16 +115,21 @@ impl Engine {
 
     /// First come, first served: the first of the queue takes a free volume, the others give it a moment.
     fn owes_courtesy(&self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) -> bool {
-        let queue = world.queue(table);
-        let own = self.page.request(volume.uuid).map(|r| (r.number, self.me()));
-        let first = queue.iter().find(|s| s.from.slot != self.me()).map(|s| (s.request.number, s.from.slot));
-        let others_first = first.is_some_and(|first| own.is_none_or(|own| first < own));
+        let others_first = !self.is_first(volume.uuid, table, world);
         if !others_first {
             volume.free_since = None;
             return false;
         }
         let since = *volume.free_since.get_or_insert(world.now);
         world.now < since + COURTESY
+    }
+
+    /// Has nobody else asked for the volume before this client did?
+    pub(crate) fn is_first(&self, volume: Uuid, table: &VolumeTable, world: &World<'_>) -> bool {
+        let queue = world.queue(table);
+        let own = self.page.request(volume).map(|r| (r.number, self.me()));
+        let first = queue.iter().find(|s| s.from.slot != self.me()).map(|s| (s.request.number, s.from.slot));
+        first.is_none_or(|first| own.is_some_and(|own| own < first))
     }
 
     /// Is it this client's turn to replay, publish and release a dirty volume, or to clear a grant that is over?

@@ -115,14 +115,17 @@ impl Engine {
             volume.retired_at = Duration::ZERO;
         }
         self.say(volume.uuid, |e| e.seen = Generation::NONE);
-        let wished = self.page.request(volume.uuid).is_some();
-        volume.cleaning &= !wished;
-        self.take_request_away(volume.uuid);
-        if !wished && volume.release.is_none() {
+        let asked = self.page.request(volume.uuid).is_some();
+        // Asked for while it was being brought in order: then it need not go back and forth, unless others were first.
+        let turn = !volume.cleaning || table.is_some_and(|t| self.is_first(volume.uuid, t, world));
+        if asked && turn {
+            volume.cleaning = false;
+            self.take_request_away(volume.uuid);
+            self.tell_granted(volume);
+        } else if volume.release.is_none() {
             // To bring it in order only, or withdrawn while it was being mounted.
             volume.ask_release(Release::of_itself(false));
         }
-        self.tell_granted(volume);
         let text = format!("{}: write access, by grant {epoch}", volume.name);
         self.fact(Fact::of(FactKind::Granted, &volume.name, text));
     }
