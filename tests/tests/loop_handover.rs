@@ -35,8 +35,8 @@ fn both_ways(fs: Fs, more: &[&str]) {
     alice.write_access("footage");
     write_synced(&alice.path("footage", "one"), "by alice");
     if exclusive {
-        let locked = bob.until_state("footage", VolumeState::Locked, SOON);
-        assert!(locked.reason.is_some_and(|why| why.contains("alice has the write privilege")));
+        let says = |why: &String| why.contains("alice has the write privilege");
+        bob.until_volume("footage", SOON, |v| v.state == VolumeState::Locked && v.reason.as_ref().is_some_and(says));
         assert!(!bob.path("footage", "one").exists(), "readers and the writer never overlap");
     } else {
         let took = sees(&bob, "one", "by alice");

@@ -49,8 +49,10 @@ struct WriteGate {
     written: Option<u64>,
     /// The newest generation published through it.
     published: Option<Generation>,
-    /// A change was seen that no publish has taken up yet.
+    /// A publish was begun and not ended.
     owed: bool,
+    /// Snapshots that nobody holds any more, to be deleted with the next publish.
+    doomed: Vec<Generation>,
 }
 
 /// What is open of one volume on this client.
@@ -172,7 +174,7 @@ impl Workshop {
             Job::Retire => Ok(self.retire(spec, gates)),
             Job::MountWriter { epoch, check } => self.mount_writer(spec, *epoch, *check, gates),
             Job::Publish { generation, always } => self.publish(spec, *generation, *always, gates),
-            Job::Delete { generations } => self.delete(spec, generations, gates),
+            Job::Delete { generations } => Ok(self.delete(generations, gates)),
             Job::StopWriter { generation, always, force, check } => {
                 return self.stop_writer(spec, *generation, (*always, *force, *check), gates);
             }

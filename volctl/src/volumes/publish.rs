@@ -13,7 +13,7 @@ use lockdriver::sys::btrfs::{commit, subvol_info};
 use lockdriver::sys::freeze::{freeze, thaw};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, fstatfs};
 use nix::unistd::syncfs;
 
 use super::sysfs::{SysFs, attribute};
@@ -83,13 +83,31 @@ pub enum Sample {
 
 /// Samples how much has been written, after everything that is waiting has been.
 ///
-/// Taken after the thaw, or after the snapshot and the deletions: else each publish causes the next.
+/// Right for a mount that nobody else can see yet. A publish has a sample of its own, of the very state that it
+/// published: between its end and a sample taken later somebody may write, and that would never be published.
 ///
 /// # Errors
 /// When the file system cannot write, or its statistics cannot be read.
 pub fn sample(mount: impl AsFd) -> Result<Sample, PublishError> {
     flush(&mount)?;
     sample_now(mount)
+}
+
+/// Samples a file system that is frozen: as it will be after the thaw if nobody writes.
+///
+/// Bytes of the thaw itself are counted in, else each publish would cause the next: ext4 writes its superblock, one
+/// block; XFS nothing.
+///
+/// # Errors
+/// When the statistics cannot be read.
+pub fn sample_frozen(mount: impl AsFd) -> Result<Sample, PublishError> {
+    let about = fstatfs(&mount).map_err(PublishError::errno("asking for the file system type"))?;
+    let block = u64::try_from(about.block_size()).unwrap_or_default();
+    let thaw = if about.filesystem_type() == EXT4_SUPER_MAGIC { block / 512 } else { 0 };
+    Ok(match sample_now(mount)? {
+        Sample::Sectors { device, written } => Sample::Sectors { device, written: written + thaw },
+        other @ Sample::Subvolume { .. } => other,
+    })
 }
 
 /// Whether anything changed since the sample was taken. Writes back what is waiting first, so that a file

@@ -17,7 +17,7 @@ use crate::volumes::mounting::{error::UnmountError, mount_writer};
 use crate::volumes::publish::snapshots::{
     delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
-use crate::volumes::publish::{changed_since, publish_freeze, sample};
+use crate::volumes::publish::{Sample, changed_since, publish_freeze, sample, sample_frozen};
 use crate::wire::outcome::Failure;
 use ondisk::FsKind;
 
@@ -54,8 +54,8 @@ impl Workshop {
         drop(backing);
         let number = gate.number;
         let put = self.put_writer(spec, &gate.path(), check);
-        let snapshots = match put {
-            Ok(snapshots) => snapshots,
+        let (snapshots, sample) = match put {
+            Ok(put) => put,
             Err(failure) => {
                 if let Err(e) = self.guardian()?.close_now(number) {
                     return Ok(JobDone::Lost(failed(spec, "its gate does not close", &e)));
@@ -67,14 +67,25 @@ impl Workshop {
         if let Some(reader) = gates.reader.take() {
             gates.old.push(reader);
         }
-        let sample = self.root.open(&spec.name).ok().and_then(|d| sample(&d).ok());
-        gates.writer =
-            Some(WriteGate { number, sample, written: sectors_written(number), published: None, owed: false });
+        gates.writer = Some(WriteGate {
+            number,
+            sample,
+            written: sectors_written(number),
+            published: None,
+            owed: false,
+            doomed: Vec::new(),
+        });
         self.measure_inflight(spec, gates);
         Ok(JobDone::WriterMounted { snapshots })
     }
 
-    fn put_writer(&self, spec: &Spec, device: &Path, check: bool) -> Result<Vec<Generation>, Failure> {
+    /// Mounts it and puts it in its place. What was written up to then is sampled before anybody can write more.
+    fn put_writer(
+        &self,
+        spec: &Spec,
+        device: &Path,
+        check: bool,
+    ) -> Result<(Vec<Generation>, Option<Sample>), Failure> {
         if check && self.check_before {
             if let CheckOutcome::Damaged(text) = check_unchanged(device, spec.kind, CHECK_BUDGET) {
                 return Err(failed(spec, "its file system is damaged and is not mounted read-write", &text));
@@ -89,6 +100,7 @@ impl Workshop {
                 list_snapshots(mount.directory()).map_err(|e| failed(spec, "its snapshots cannot be listed", &e))?;
             snapshots = found.into_iter().map(Generation::from).collect();
         }
+        let sample = sample(mount.directory()).ok();
         self.root
             .switch_beneath(mount, &spec.name)
             .map_err(|e| failed(spec, "its mount cannot be put in its place", &e))?;
@@ -98,7 +110,7 @@ impl Workshop {
                 tracing::warn!(event = "volume.reclaim", volume = spec.name, error = %e, "automatic reclaim stays on");
             }
         }
-        Ok(snapshots)
+        Ok((snapshots, sample))
     }
 
     /// Never a number twice, even if an earlier job raised it and then could not go on.
@@ -131,9 +143,9 @@ impl Workshop {
         // A publish that fails half-way may have been seen: its number is spent.
         writer.published = Some(generation);
         writer.owed = true;
-        self.make_public(spec, &directory, generation, modified_ms, writer)?;
+        writer.delete_doomed(spec, &directory);
+        writer.sample = self.make_public(spec, &directory, generation, modified_ms, writer)?;
         writer.owed = false;
-        writer.sample = sample(&directory).ok();
         Ok(JobDone::Published { generation: Some(generation), modified_ms })
     }
 
@@ -144,20 +156,25 @@ impl Workshop {
         generation: Generation,
         modified_ms: i64,
         writer: &WriteGate,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Sample>, Failure> {
         if spec.readers == ReadersPolicy::Snapshot {
-            self.take_snapshot(spec, directory, generation)?;
-            return self.session.raise(spec.uuid, generation, modified_ms);
+            let sample = self.take_snapshot(spec, directory, generation)?;
+            self.session.raise(spec.uuid, generation, modified_ms)?;
+            return Ok(Some(sample));
         }
         let guardian = self.guardian()?;
         guardian.frozen(writer.number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be published", &e))?;
-        let published = publish_freeze(directory, || self.session.raise(spec.uuid, generation, modified_ms));
+        let published = publish_freeze(directory, || {
+            let sample = sample_frozen(directory).ok();
+            self.session.raise(spec.uuid, generation, modified_ms).map(|()| sample)
+        });
         let told = guardian.thawed(writer.number);
-        published.map_err(|e| failed(spec, "it cannot be published", &e))?;
-        told.map_err(|e| failed(spec, "the guardian does not know of the thaw", &e))
+        let sample = published.map_err(|e| failed(spec, "it cannot be published", &e))?;
+        told.map_err(|e| failed(spec, "the guardian does not know of the thaw", &e))?;
+        Ok(sample)
     }
 
-    fn take_snapshot(&self, spec: &Spec, directory: &File, generation: Generation) -> Result<(), Failure> {
+    fn take_snapshot(&self, spec: &Spec, directory: &File, generation: Generation) -> Result<Sample, Failure> {
         match relocation_running(directory) {
             Ok(None) => {}
             Ok(Some(what)) => {
@@ -172,22 +189,15 @@ impl Workshop {
         publish_snapshot(directory, generation).map_err(|e| failed(spec, "the snapshot cannot be taken", &e))
     }
 
-    pub(super) fn delete(
-        &self,
-        spec: &Spec,
-        generations: &[Generation],
-        gates: &mut Gates,
-    ) -> Result<JobDone, Failure> {
-        let Some(writer) = gates.writer.as_mut() else { return Ok(JobDone::Deleted) };
-        let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "snapshots stay", &e))?;
-        // A deletion changes the volume, too: what people changed before it must not be taken for that.
-        writer.owed |= changed(&directory, writer);
-        for generation in generations {
-            delete_snapshot(&directory, *generation)
-                .map_err(|e| failed(spec, &format!("the snapshot of {generation} stays"), &e))?;
+    /// A deletion changes the volume, too. Right after a publish it could not be told from what people write at that
+    /// moment; right before the next one it is a part of what is published. So it waits for that.
+    pub(super) fn delete(&self, generations: &[Generation], gates: &mut Gates) -> JobDone {
+        if let Some(writer) = gates.writer.as_mut() {
+            writer
+                .doomed
+                .extend(generations.iter().copied().filter(|g| !writer.doomed.contains(g)).collect::<Vec<_>>());
         }
-        writer.sample = sample(&directory).ok();
-        Ok(JobDone::Deleted)
+        JobDone::Deleted
     }
 
     pub(super) fn stop_writer(
@@ -244,13 +254,17 @@ impl Workshop {
             hidden.put_back().map_err(|e| failed(spec, "it cannot be put back", &e))?;
             return Err(Stop::Busy(to_busy(busy)));
         }
-        if let Some(generation) = generation.filter(|_| spec.readers == ReadersPolicy::Snapshot) {
+        if spec.readers == ReadersPolicy::Snapshot {
             let directory = hidden.open().map_err(|e| failed(spec, "it cannot be published", &e))?;
-            writer.published = Some(generation);
-            writer.owed = true;
-            self.take_snapshot(spec, &directory, generation)?;
-            drop(directory);
-            self.session.raise(spec.uuid, generation, modified_ms)?;
+            writer.delete_doomed(spec, &directory);
+            if let Some(generation) = generation {
+                writer.published = Some(generation);
+                writer.owed = true;
+                let sample = self.take_snapshot(spec, &directory, generation)?;
+                self.session.raise(spec.uuid, generation, modified_ms)?;
+                writer.sample = Some(sample);
+                writer.owed = false;
+            }
         }
         match hidden.unmount_or_put_back() {
             Ok(()) => Ok(()),
@@ -318,6 +332,17 @@ impl Workshop {
                 JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None }
             }
             Err(failure) => JobDone::Lost(failure),
+        }
+    }
+}
+
+impl WriteGate {
+    /// Deletes the snapshots that nobody holds any more. One that stays is found again by the next writer.
+    fn delete_doomed(&mut self, spec: &Spec, directory: &File) {
+        for generation in std::mem::take(&mut self.doomed) {
+            if let Err(e) = delete_snapshot(directory, generation) {
+                tracing::warn!(event = "volume.snapshot_stays", volume = spec.name, %generation, error = %e, "a snapshot stays");
+            }
         }
     }
 }

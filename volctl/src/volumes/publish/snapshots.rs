@@ -12,7 +12,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use uuid::Uuid;
 
-use super::{PublishError, flush};
+use super::{PublishError, Sample, flush};
 use crate::volumes::snapshot_name;
 use crate::volumes::sysfs::{SysFs, attribute, name};
 use ondisk::Generation;
@@ -26,9 +26,12 @@ const SUBVOLUME_ROOT: u64 = 256;
 ///
 /// Subvolumes inside the volume are not part of the snapshot: they show as empty directories.
 ///
+/// Returns a sample of the very state that was published: what the mounted subvolume was last changed by is the
+/// transaction that made the snapshot, until somebody writes.
+///
 /// # Errors
 /// [`PublishError::Exists`] when the generation was used before; [`PublishError::ForeignDirectory`].
-pub fn publish_snapshot(mount: impl AsFd, generation: Generation) -> Result<(), PublishError> {
+pub fn publish_snapshot(mount: impl AsFd, generation: Generation) -> Result<Sample, PublishError> {
     let directory = open_directory(&mount, true)?.ok_or(PublishError::ForeignDirectory { why: "it vanished" })?;
     let snapshot = snapshot_name::of(generation);
     match btrfs::snapshot_read_only(&mount, &directory, &snapshot) {
@@ -36,7 +39,12 @@ pub fn publish_snapshot(mount: impl AsFd, generation: Generation) -> Result<(), 
         Err(Errno::EEXIST) => return Err(PublishError::Exists { name: snapshot }),
         Err(errno) => return Err(PublishError::errno("taking the snapshot")(errno)),
     }
-    flush(mount)
+    flush(&mount)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let taken = openat(&directory, snapshot.as_str(), flags, Mode::empty());
+    let taken = taken.map_err(PublishError::errno("opening the snapshot"))?;
+    let info = |fd| btrfs::subvol_info(fd).map_err(PublishError::errno("asking the subvolume"));
+    Ok(Sample::Subvolume { tree_id: info(mount.as_fd())?.tree_id, generation: info(taken.as_fd())?.generation })
 }
 
 /// The generations that have a snapshot on this volume, oldest first.
