@@ -155,6 +155,8 @@ struct Claim {
     first_way: bool,
     read_begun: Duration,
     write_begun: Duration,
+    /// When the claim's first write began: others may count its stillness from then on.
+    claim_begun: Duration,
     written: Duration,
     /// What the other sector was before the claim.
     other: Option<Token>,
@@ -265,6 +267,13 @@ impl Logon {
         if self.request.rules.claim_gives_up && now.saturating_sub(claim.read_begun) > self.request.margin() {
             return self.fail(LogonError::TooSlow);
         }
+        if claim.renewed && now.saturating_sub(claim.claim_begun) >= self.request.dead {
+            // Somebody may have judged the claim silent before this write landed.
+            return self.fail(LogonError::TooSlow);
+        }
+        if !claim.renewed {
+            claim.claim_begun = begun;
+        }
         claim.write_begun = begun;
         claim.written = now;
         self.phase = Phase::Confirming(claim);
@@ -297,6 +306,7 @@ impl Logon {
             first_way,
             read_begun: poll.begun,
             write_begun: zero,
+            claim_begun: zero,
             written: zero,
             other,
             renewed: false,
@@ -383,7 +393,10 @@ impl Logon {
     fn renew(&mut self, poll: &Poll, claim: Claim) -> LogonStep {
         let sector = SlotSector { beat: claim.sector.beat + 1, ..claim.sector };
         self.phase = Phase::Writing(Claim { sector, read_begun: poll.begun, renewed: true, ..claim });
-        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.margin() }
+        // It must have landed before anybody can judge the claim silent, as a beat in time would have.
+        let landed_by = claim.claim_begun + self.request.dead;
+        let not_after = (poll.begun + self.request.margin()).min(landed_by.saturating_sub(self.request.margin() / 2));
+        LogonStep::WriteSlot { sector, not_after }
     }
 
     fn read_back(&mut self, poll: &Poll, reading: &SlotReading, claim: Claim, now: Duration) -> LogonStep {

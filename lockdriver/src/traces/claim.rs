@@ -55,6 +55,13 @@ impl Claimer {
         now
     }
 
+    /// Advances without waiting, until claimed or refused: a claim that stood may be written a second time.
+    fn settle(&mut self, bench: &mut Bench, now: Duration) {
+        while matches!(self.step, LogonStep::Poll | LogonStep::WriteSlot { .. }) {
+            self.advance(bench, now);
+        }
+    }
+
     /// Advances until the claim is about to be written.
     fn advance_to_write(&mut self, bench: &mut Bench, now: Duration) {
         while !matches!(self.step, LogonStep::WriteSlot { .. }) {
@@ -97,13 +104,16 @@ fn two_daemons(rules: Rules, q_writes: Duration) -> bool {
     let p_reads = at(0.3) + if rules.claim_waits_margin { MARGIN } else { Duration::ZERO };
     if p_reads < q_writes {
         p.advance(&mut bench, p_reads);
+        p.settle(&mut bench, p_reads);
     }
     q.advance(&mut bench, q_writes);
     if let LogonStep::Poll | LogonStep::WaitThenPoll(_) = q.step {
         q.advance(&mut bench, q_writes + MARGIN + at(0.1));
+        q.settle(&mut bench, q_writes + MARGIN + at(0.1));
     }
     if p_reads > q_writes {
         p.advance(&mut bench, p_reads);
+        p.settle(&mut bench, p_reads);
     }
     !(p.claimed().is_some() && q.claimed().is_some())
 }
@@ -116,6 +126,23 @@ fn trace_a6_two_daemons_never_both_claim() {
 #[test]
 fn trace_a6_a_claim_that_took_longer_than_margin_is_given_up() {
     holds_only_with(|r| r.claim_gives_up = false, |rules| two_daemons(rules, at(10.0)));
+}
+
+/// The second write of a claim must land before anybody can have judged the first one silent for `dead`: else the
+/// client of another host that did so claims too, and hides what this one does until its next poll.
+#[test]
+fn a_claim_that_was_still_for_dead_is_not_written_a_second_time() {
+    for (late, stands) in [(9.0, true), (11.9, false), (12.5, false), (40.0, false)] {
+        let mut bench = Bench::new(2);
+        let mut p = Claimer::new(&bench, 10, host(1), Rules::ALL);
+        p.advance_to_write(&mut bench, at(0.0));
+        p.advance(&mut bench, at(0.1));
+        p.advance(&mut bench, at(late));
+        let LogonStep::WriteSlot { not_after, .. } = p.step else { panic!("{late}: {:?}", p.step) };
+        assert_eq!(at(late) <= not_after, stands, "it may be submitted at {late}");
+        p.advance(&mut bench, at(late.max(12.2)));
+        assert_eq!(p.step, LogonStep::Failed(LogonError::TooSlow), "a write that returns after dead is none");
+    }
 }
 
 #[test]
