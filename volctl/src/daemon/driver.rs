@@ -1,6 +1,6 @@
 //! The loop of one login: polls, commands, finished jobs and transactions in; the engine's effects out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,7 @@ pub struct Driver<'a> {
     jobs: Sender<Finished>,
     jobs_done: Receiver<Finished>,
     jobs_running: usize,
+    specs: BTreeMap<ondisk::Uuid, Spec>,
     ops: Sender<(OpTag, TableOp)>,
     ops_done: Receiver<OpOutcome>,
     hook_answers: (Sender<Command>, Receiver<Command>),
@@ -103,6 +104,7 @@ impl<'a> Driver<'a> {
             jobs,
             jobs_done,
             jobs_running: 0,
+            specs: BTreeMap::new(),
             ops,
             ops_done,
             hook_answers: bounded(64),
@@ -323,10 +325,14 @@ impl<'a> Driver<'a> {
 
     fn start_job(&mut self, volume: ondisk::Uuid, job: crate::engine::Job) {
         let spec = self.login.session.look(|world| Self::spec(world, volume, self.config));
+        if let Ok(Some(spec)) = spec {
+            self.specs.insert(volume, spec);
+        }
         self.jobs_running += 1;
-        match spec {
-            Ok(Some(spec)) => self.login.shop.start(spec, job, self.jobs.clone()),
-            _ => {
+        // A volume that was removed from the tables while it was mounted here still has to be closed.
+        match self.specs.get(&volume).cloned() {
+            Some(spec) => self.login.shop.start(spec, job, self.jobs.clone()),
+            None => {
                 let failure = Failure::failed("the volume is gone", "it was removed from the tables", "see status");
                 let _ = self.jobs.send(Finished { volume, done: JobDone::Failed(failure) });
             }

@@ -312,10 +312,20 @@ pub fn to_reap(peer: &Peer) -> bool {
     peer.silent && !peer.reaped && (peer.logged_on || !peer.known)
 }
 
+/// Has the grant's holder logged on anew, and its login of the grant was not ended?
+pub fn is_followed(world: &World<'_>, grant: &Grant) -> bool {
+    let newer = world.peer(grant.slot).is_some_and(|p| p.known && p.incarnation > grant.incarnation);
+    newer && !world.holder_reaped(grant)
+}
+
 /// An unreadable slot may be any login up to one above the highest known (section 5).
 fn reap(world: &World<'_>, dead: &[(SlotIndex, Incarnation)]) -> Option<Change> {
     let header = &world.tables.header;
     let judged = |(slot, incarnation): &(SlotIndex, Incarnation)| {
+        let followed = |g: &Grant| g.slot == *slot && g.incarnation == *incarnation && is_followed(world, g);
+        if world.tables.volumes.iter().flatten().filter_map(|t| t.writer.as_ref()).any(followed) {
+            return Some((*slot, *incarnation));
+        }
         let peer = world.peer(*slot).filter(|p| to_reap(p))?;
         if peer.known {
             return (peer.incarnation == *incarnation).then_some((*slot, *incarnation));

@@ -100,20 +100,22 @@ impl Engine {
     pub(crate) fn reap(&mut self, world: &World<'_>) {
         self.watch_deaths(world);
         let me = self.me();
-        let mut dead = Vec::new();
         let turn = world.peers.iter().filter(|p| p.is_alive() && p.slot < me).count();
         let wait = TURN * u32::try_from(turn).unwrap_or(u32::MAX);
-        for peer in world.peers.iter().filter(|p| p.slot != me) {
-            let key = (peer.slot, peer.incarnation);
-            if !ops::to_reap(peer) {
-                self.reaper.silent_since.remove(&key);
-                continue;
-            }
-            let since = *self.reaper.silent_since.entry(key).or_insert(world.now);
-            if world.now >= since + wait {
-                dead.push(key);
+        let silent = world.peers.iter().filter(|p| p.slot != me && ops::to_reap(p));
+        let mut due: BTreeMap<(SlotIndex, Incarnation), Duration> =
+            silent.map(|p| ((p.slot, p.incarnation), wait)).collect();
+        // A login that was followed by another one is over. Its log-on ends the older grants; where that was refused, or
+        // never came, others do it.
+        for grant in world.tables.volumes.iter().flatten().filter_map(|t| t.writer).filter(|g| g.slot != me) {
+            if ops::is_followed(world, &grant) {
+                due.insert((grant.slot, grant.incarnation), wait + self.setup.periods.dead);
             }
         }
+        self.reaper.silent_since.retain(|key, _| due.contains_key(key));
+        let since = &mut self.reaper.silent_since;
+        due.retain(|key, wait| world.now >= *since.entry(*key).or_insert(world.now) + *wait);
+        let dead: Vec<_> = due.into_keys().collect();
         if !dead.is_empty() && !self.reaper.running && world.now >= self.reaper.not_before && self.leaving.is_none() {
             self.reaper.running = true;
             self.reaper.not_before = world.now + RETRY;

@@ -194,19 +194,20 @@ impl Studio {
     fn see_slots(&mut self, c: usize) {
         let now = self.now;
         for (slot, sight) in self.slots.iter().zip(&mut self.clients[c].sights) {
-            let token = if slot.rotten { u64::MAX - 1 } else { slot.token };
+            let token = if now < slot.rotten_until { u64::MAX - 1 } else { slot.token };
             if sight.0 != token {
                 sight.0 = token;
                 sight.1 = now;
             }
         }
         self.clients[c].view.peers = self.slots.iter().enumerate().map(|(i, slot)| {
-            let (_, since, _, _) = self.clients[c].sights[i];
+            let since = self.clients[c].sights[i].1;
+            let known = now >= slot.rotten_until;
             Peer {
                 slot: slot_of(i),
-                incarnation: slot.incarnation,
-                known: !slot.rotten,
-                logged_on: slot.logged_on,
+                incarnation: if known { slot.incarnation } else { Incarnation(0) },
+                known,
+                logged_on: known && slot.logged_on,
                 reaped: false,
                 silent: i != c && now >= since + DEAD,
                 beat_age: now.saturating_sub(since),
@@ -373,14 +374,15 @@ impl Studio {
     /// Oracle: who may take a grant now, and for which request.
     fn check_grant(&mut self, c: usize, op: &TableOp) {
         let TableOp::TakeGrant { volume, request, clean_only, .. } = op else { return };
-        let Some((_, table)) = self.tables.find_volume_uuid(*volume) else { return };
+        let tables = Arc::clone(&self.tables);
+        let Some((_, table)) = tables.find_volume_uuid(*volume) else { return };
         if let Some(next) = table.next.filter(|n| n.slot.index() != c) {
             let n = next.slot.index();
             let stands = self.pages[n].as_ref().is_some_and(|p| p.request(*volume).is_some_and(|r| r.id == next.request));
             let there = self.clients[n].engine.is_some()
                 && !self.clients[n].paused
                 && self.slots[n].incarnation == next.incarnation
-                && !self.slots[n].rotten
+                && self.now >= self.slots[n].rotten_until
                 && self.clients[n].engine.as_ref().is_some_and(|e| e.page().request(*volume).is_some());
             let free = self.free_since.get(volume).copied().unwrap_or(self.now);
             let seen_alive = self.clients[c].view.peers[n].is_alive();
@@ -393,6 +395,11 @@ impl Studio {
             if self.mounted_for.get(id) == Some(&self.clients[c].life) {
                 self.fail(format!("{} is granted its request twice", NAMES[c]));
             }
+        }
+        let skips = self.clients[c].engine.as_ref().and_then(|e| e.volumes.get(volume)?.skip_inflight);
+        if skips.is_some() && skips == table.writer.map(|g| g.epoch) {
+            // `--yes-i-know`: a human took that risk.
+            self.kernel.waive(*volume);
         }
         if !clean_only {
             self.grants.push((*volume, slot_of(c)));

@@ -8,7 +8,7 @@ use ondisk::{Access, AutoResponse, Message, ReadersPolicy, Uuid};
 
 use super::rng::Rng;
 use super::studio::{Faults, NAMES, Studio};
-use crate::engine::Command;
+use crate::engine::{Command, Reply};
 
 const POLICIES: [ReadersPolicy; 3] = [ReadersPolicy::Snapshot, ReadersPolicy::Exclusive, ReadersPolicy::Live];
 
@@ -83,9 +83,13 @@ fn act(s: &mut Studio, play: Play) {
                 gate.files_until = until;
             }
         }
-        17 if play.takeovers => drop(s.command(c, Command::Takeover { volume, yes_i_know: None })),
+        17 if play.takeovers => {
+            let writer = s.tables.find_volume_uuid(uuid).and_then(|(_, t)| t.writer).map(|g| NAMES[g.slot.index()].to_owned());
+            let yes_i_know = writer.filter(|_| s.rng.one_in(3));
+            s.command(c, Command::Takeover { volume, yes_i_know });
+        }
         18 | 19 if play.crashes => {
-            let back = s.rng.ms(50, 9000);
+            let back = if s.rng.one_in(4) { s.rng.ms(20_000, 60_000) } else { s.rng.ms(50, 9000) };
             s.crash(c, Some(back));
         }
         20 if play.pauses => {
@@ -97,12 +101,17 @@ fn act(s: &mut Studio, play: Play) {
             s.leave(c, now);
         }
         22 if play.administration => administer(s, c, uuid),
+        23 if play.faults && s.rng.one_in(2) => {
+            let until = s.now + if s.rng.one_in(3) { s.rng.ms(5000, 20_000) } else { s.rng.ms(50, 2000) };
+            s.slots[c].rotten_until = until;
+        }
         _ => s.kernel.scribble(uuid),
     }
 }
 
 fn administer(s: &mut Studio, c: usize, uuid: Uuid) {
-    let kind = s.rng.below(5);
+    let kinds = if s.rng.one_in(4) { 6 } else { 5 };
+    let kind = s.rng.below(kinds);
     let on = s.rng.one_in(2);
     s.administer(&format!("{kind} {on} for {} on {uuid}", NAMES[c]), |t| {
         let Some(table) = t.volumes.iter_mut().flatten().find(|t| t.uuid == uuid) else { return };
@@ -111,6 +120,13 @@ fn administer(s: &mut Studio, c: usize, uuid: Uuid) {
             1 => table.permissions[c].access = if on { Access::Write } else { Access::Read },
             2 => table.permissions[c].access = if on { Access::Write } else { Access::None },
             3 => table.permissions[c].lockout = on,
+            5 => {
+                // Taken away by force, under whoever has it mounted.
+                let others = t.volumes.iter().flatten().count() > 1;
+                for volume in t.volumes.iter_mut().filter(|v| others && v.as_ref().is_some_and(|v| v.uuid == uuid)) {
+                    *volume = None;
+                }
+            }
             _ => {
                 if let Some(record) = t.clients[c].as_mut() {
                     record.enabled = on;
@@ -121,10 +137,17 @@ fn administer(s: &mut Studio, c: usize, uuid: Uuid) {
 }
 
 /// No more trouble: all are back, all may do everything, all give away what they have.
-fn calm(s: &mut Studio) {
+fn calm(s: &mut Studio, play: Play) {
     s.faults = Faults::default();
+    // Sometimes one stays away for good: the others must not miss it.
+    let away = s.rng.below(3 * s.clients.len());
     for c in 0..s.clients.len() {
-        s.calm_client(c);
+        if c == away && play.crashes {
+            s.crash(c, None);
+            s.stays_away(c);
+        } else {
+            s.calm_client(c);
+        }
     }
     s.administer("everybody may", |t| {
         for table in t.volumes.iter_mut().flatten() {
@@ -146,9 +169,9 @@ fn calm(s: &mut Studio) {
 }
 
 fn is_settled(s: &Studio) -> bool {
-    s.clients.iter().all(|c| {
+    s.clients.iter().filter(|c| c.comes_back).all(|c| {
         c.open_commands.is_empty()
-            && c.engine.as_ref().is_some_and(|e| e.page().requests.is_empty() && e.volumes.values().all(|v| !v.cleaning))
+            && c.engine.as_ref().is_some_and(|e| e.leaving.is_none() && e.page().requests.is_empty() && e.volumes.values().all(|v| !v.cleaning))
     })
 }
 
@@ -164,15 +187,43 @@ fn one_run(seed: u64, play: Play, acts: usize, log: bool) -> Studio {
             return s;
         }
     }
-    calm(&mut s);
+    calm(&mut s, play);
     if s.broken.is_none() && !s.run_while(Duration::from_secs(400), is_settled) && s.broken.is_none() {
         let state = s.state();
         s.fail(format!("somebody waits for ever:\n{state}"));
     }
     if s.broken.is_none() {
+        everybody_asks(&mut s);
+    }
+    if s.broken.is_none() {
         all_leave(&mut s);
     }
     s
+}
+
+/// From a quiet state everybody who asks gets it, one after the other, though somebody may have died just now.
+fn everybody_asks(s: &mut Studio) {
+    if s.clients.iter().any(|c| c.away) {
+        s.run(Duration::from_secs(40));
+    }
+    let volumes: Vec<String> = s.tables.volumes.iter().flatten().map(|t| t.name.to_string()).collect();
+    let mut asked = Vec::new();
+    for c in (0..s.clients.len()).filter(|c| s.clients[*c].engine.is_some()).collect::<Vec<_>>() {
+        let volume = volumes[s.rng.below(volumes.len())].clone();
+        let wait = Some(Duration::from_secs(150));
+        asked.push((c, s.command(c, Command::Request { volume, message: Message::cut("last"), wait })));
+    }
+    if !s.run_while(Duration::from_secs(200), is_settled) && s.broken.is_none() {
+        let state = s.state();
+        s.fail(format!("somebody asked in vain:\n{state}"));
+    }
+    for (c, id) in asked {
+        let told = s.clients[c].replies.iter().rev().find(|(i, _)| *i == id).map(|(_, r)| r.clone());
+        if s.broken.is_none() && !matches!(told, Some(Reply::Done { .. })) {
+            let state = s.state();
+            s.fail(format!("{} asked and was told {told:?}\n{state}", NAMES[c]));
+        }
+    }
 }
 
 fn all_leave(s: &mut Studio) {

@@ -32,8 +32,8 @@ pub(super) struct SlotOnDisk {
     /// Another one after each write: what others compare.
     pub(super) token: u64,
     pub(super) changed: Duration,
-    /// Nobody can read it.
-    pub(super) rotten: bool,
+    /// Nobody can read it until then.
+    pub(super) rotten_until: Duration,
 }
 
 /// What one client read last.
@@ -105,6 +105,7 @@ pub(super) struct Client {
     pub(super) running: Option<Running>,
     pub(super) deferred: Vec<Event>,
     pub(super) comes_back: bool,
+    pub(super) away: bool,
     pub(super) unmounted: Vec<Uuid>,
 }
 
@@ -147,8 +148,6 @@ pub(super) struct Studio {
     pub(super) broken: Option<String>,
     pub(super) periods: Periods,
     pub(super) gateless: bool,
-    /// Which grants of a silent writer an administrator declared gone.
-    pub(super) waived: BTreeSet<u64>,
     /// (volume, slot) in the order in which grants were committed.
     pub(super) grants: Vec<(Uuid, SlotIndex)>,
     pub(super) log: Option<Vec<String>>,
@@ -271,6 +270,7 @@ impl Studio {
             running: None,
             deferred: Vec::new(),
             comes_back: true,
+            away: false,
             unmounted: Vec::new(),
         };
         Self {
@@ -285,7 +285,6 @@ impl Studio {
             broken: None,
             periods: periods(),
             gateless: false,
-            waived: BTreeSet::new(),
             grants: Vec::new(),
             log: None,
             transactions: 0,
@@ -418,7 +417,7 @@ impl Studio {
         let revoked = self.tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
             g.state == ondisk::GrantState::Revoked && g.slot == me && g.incarnation == incarnation
         });
-        if !revoked && !self.tables.is_reaped(me, incarnation) && !self.slots[c].rotten {
+        if !revoked && !self.tables.is_reaped(me, incarnation) && self.now >= self.slots[c].rotten_until {
             self.clients[c].lease_until = self.now + LEASE;
         }
         self.at(Duration::from_secs(1), c, Event::Beat);
@@ -513,12 +512,19 @@ impl Studio {
 
     /// Whatever stood still goes on, and who is gone comes back.
     pub(super) fn calm_client(&mut self, c: usize) {
+        self.slots[c].rotten_until = Duration::ZERO;
         self.resume(c);
         let client = &mut self.clients[c];
         client.comes_back = true;
         if !client.up {
             self.at(Duration::from_secs(30), c, Event::Restart);
         }
+    }
+
+    /// It never comes back.
+    pub(super) fn stays_away(&mut self, c: usize) {
+        self.clients[c].away = true;
+        self.clients[c].comes_back = false;
     }
 
     pub(super) fn leave(&mut self, c: usize, now: bool) {
@@ -575,7 +581,7 @@ impl Studio {
 
     /// Starts a daemon: the first way on the same host, the second way on another one.
     pub(super) fn restart(&mut self, c: usize) {
-        if self.clients[c].up {
+        if self.clients[c].up || self.clients[c].away {
             return;
         }
         let slot = self.slots[c].clone();
@@ -602,7 +608,7 @@ impl Studio {
         self.slots[c] = SlotOnDisk {
             incarnation: Incarnation(incarnation),
             logged_on: true,
-            rotten: false,
+            rotten_until: Duration::ZERO,
             ..slot
         };
         self.touch(c);
