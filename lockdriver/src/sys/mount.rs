@@ -180,7 +180,19 @@ pub fn clone_tree(directory: impl AsFd) -> nix::Result<OwnedFd> {
 /// # Errors
 /// `EINVAL` when the descriptor is not the root of a mount.
 pub fn make_private(mount: impl AsFd) -> nix::Result<()> {
-    let attr = MountAttr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    setattr(mount, &MountAttr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 })
+}
+
+/// Makes this one mount read-only, or writable again; others of the same file system stay as they are.
+///
+/// # Errors
+/// `EINVAL` when the descriptor is not the root of a mount.
+pub fn set_read_only(mount: impl AsFd, read_only: bool) -> nix::Result<()> {
+    let (attr_set, attr_clr) = if read_only { (ATTR_RDONLY, 0) } else { (0, ATTR_RDONLY) };
+    setattr(mount, &MountAttr { attr_set, attr_clr, propagation: 0, userns_fd: 0 })
+}
+
+fn setattr(mount: impl AsFd, attr: &MountAttr) -> nix::Result<()> {
     // SAFETY: the structure is the kernel's `struct mount_attr` in its first size, and outlives the call.
     let answer = unsafe {
         libc::syscall(
@@ -188,7 +200,7 @@ pub fn make_private(mount: impl AsFd) -> nix::Result<()> {
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            std::ptr::from_ref(&attr),
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };

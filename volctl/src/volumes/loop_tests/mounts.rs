@@ -155,7 +155,7 @@ fn loop_the_mount_root_is_private_idempotent_and_follows_no_link() {
     for name in ["a/b", "..", "", ".volctl-hidden"] {
         assert!(matches!(again.hide(name), Err(MountError::BadName { .. })), "{name}");
     }
-    symlink("/tmp", bed.root.path_of("link")).unwrap();
+    nix::unistd::symlinkat("/tmp", &*bed.root.making, "link").unwrap();
     assert!(again.hide("link").is_err());
     let link = bed.dir().join("link");
     symlink(bed.root.path(), &link).unwrap();
@@ -247,4 +247,18 @@ fn loop_inflight_looks_through_loop_devices() {
     let device = bed.open_loop(false);
     assert_eq!(measure(&device), measure(&bed.image));
     assert_eq!(measure(&device), Inflight::Bounded(Duration::ZERO));
+}
+
+#[test]
+fn loop_nothing_is_written_to_the_host_where_a_volume_is_not_mounted() {
+    let mut bed = Bed::new(FsKind::Ext4);
+    bed.writer(FsKind::Ext4);
+    write(&bed.root, "file", "on the volume");
+    assert!(bed.root.detach("w").unwrap());
+    let refused = fs::write(bed.root.path_of("w").join("file"), "beside it").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
+    // The daemon itself can still make mount points, in this life and the next.
+    let again = crate::volumes::mounting::root::prepare_mount_root(bed.root.path()).unwrap();
+    assert!(!again.detach("another").unwrap());
+    assert!(bed.root.path_of("another").is_dir());
 }

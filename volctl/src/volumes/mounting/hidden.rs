@@ -44,7 +44,7 @@ impl Hidden {
         let path = root.path_of(name);
         let mount_id = mount_id(target).map_err(MountError::io("looking at", &path))?;
         let place = format!("{HIDDEN_DIRECTORY}/{name}.{mount_id}");
-        match mkdirat(&root.directory, place.as_str(), Mode::S_IRWXU) {
+        match mkdirat(&*root.making, place.as_str(), Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(MountError::errno("making a hidden place for", &path)(errno)),
         }
@@ -192,7 +192,7 @@ impl Hidden {
     }
 
     fn remove_place(&self) {
-        let _left_for_the_next_time = unlinkat(&*self.root.directory, self.place.as_str(), UnlinkatFlags::RemoveDir);
+        let _left_for_the_next_time = unlinkat(&*self.root.making, self.place.as_str(), UnlinkatFlags::RemoveDir);
     }
 }
 

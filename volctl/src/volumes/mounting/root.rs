@@ -1,7 +1,8 @@
 //! The mount root: the directory below which every volume of this host appears, `MOUNT_ROOT/VOLUME`.
 //!
 //! It is a private bind mount of itself. The kernel moves no mount out of a shared parent, and hiding and
-//! switching are moves; and what is mounted in a private one shows up nowhere else by itself.
+//! switching are moves; and what is mounted in a private one shows up nowhere else by itself. The bind mount is
+//! read-only: what a program writes to the place of a volume that is not there must not land on the host's own disk.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -9,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::{fs::File, sync::Arc};
 
-use lockdriver::sys::mount::{Place, clone_tree, make_private, move_mount};
+use lockdriver::sys::mount::{Place, clone_tree, make_private, move_mount, set_read_only};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, umount2};
@@ -25,6 +26,8 @@ use ondisk::FsKind;
 pub struct MountRoot {
     path: PathBuf,
     pub(super) directory: Arc<OwnedFd>,
+    /// The same directory through a mount that nobody else sees and that can be written to: for mount points.
+    pub(in crate::volumes) making: Arc<OwnedFd>,
 }
 
 /// A mount in its place. A plain value: dropping it changes nothing.
@@ -66,11 +69,25 @@ pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
         Some(line) if !line.propagates => directory,
         _ => bind_private(path, &directory)?,
     };
-    let root = MountRoot { path: path.to_owned(), directory: Arc::new(directory) };
-    match mkdirat(&root.directory, HIDDEN_DIRECTORY, Mode::S_IRWXU) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(root),
-        Err(errno) => Err(MountError::errno("making the hidden directory in", path)(errno)),
+    let doing = |what| MountError::errno(what, path);
+    let making = clone_tree(&directory).map_err(doing("binding"))?;
+    set_read_only(&making, false).map_err(doing("making writable"))?;
+    match mkdirat(&making, HIDDEN_DIRECTORY, Mode::S_IRWXU) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(doing("making the hidden directory in")(errno)),
     }
+    let lines = mountinfo::own().map_err(MountError::io("looking for the mount of", path))?;
+    let id = mount_id(&directory).map_err(MountError::io("looking for the mount of", path))?;
+    // A mount that an administrator made there is not ours to change.
+    if bound_on_itself(&lines, id) {
+        set_read_only(&directory, true).map_err(doing("making read-only"))?;
+    }
+    Ok(MountRoot { path: path.to_owned(), directory: Arc::new(directory), making: Arc::new(making) })
+}
+
+fn bound_on_itself(lines: &[MountLine], id: u64) -> bool {
+    let own = lines.iter().find(|line| line.id == id);
+    own.is_some_and(|own| lines.iter().any(|line| line.id == own.parent && line.device == own.device))
 }
 
 /// Undoes [`prepare_mount_root`]; a mount that an administrator made there stays.
@@ -78,19 +95,18 @@ pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
 /// # Errors
 /// [`MountError::Occupied`] while a volume is mounted in it.
 pub fn tear_down_mount_root(root: MountRoot) -> Result<(), MountError> {
-    let MountRoot { path, directory } = root;
+    let MountRoot { path, directory, making } = root;
     let looking = || MountError::io("looking for the mount of", &path);
     let lines = mountinfo::own().map_err(looking())?;
     let id = mount_id(&*directory).map_err(looking())?;
-    let Some(own) = lines.iter().find(|line| line.id == id && line.target == path) else {
+    if !lines.iter().any(|line| line.id == id && line.target == path) {
         return Ok(());
-    };
+    }
     if let Some(child) = lines.iter().find(|line| line.parent == id) {
         return Err(MountError::Occupied { path: child.target.clone() });
     }
-    let _gone_or_in_use = nix::unistd::unlinkat(&*directory, HIDDEN_DIRECTORY, nix::unistd::UnlinkatFlags::RemoveDir);
-    let bound_on_itself = lines.iter().any(|line| line.id == own.parent && line.device == own.device);
-    if !bound_on_itself {
+    let _gone_or_in_use = nix::unistd::unlinkat(&*making, HIDDEN_DIRECTORY, nix::unistd::UnlinkatFlags::RemoveDir);
+    if !bound_on_itself(&lines, id) {
         return Ok(());
     }
     detach_top(&*directory).map_err(MountError::errno("unmounting", &path))
@@ -254,7 +270,7 @@ impl MountRoot {
     pub(super) fn target(&self, name: &str) -> Result<(OwnedFd, bool), MountError> {
         check_name(name)?;
         let path = self.path_of(name);
-        match mkdirat(&self.directory, name, Mode::from_bits_truncate(0o755)) {
+        match mkdirat(&*self.making, name, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(MountError::errno("making", &path)(errno)),
         }
