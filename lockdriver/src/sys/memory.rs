@@ -88,6 +88,16 @@ pub fn lock_all_memory() -> io::Result<()> {
     Ok(mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)?)
 }
 
+/// As [`lock_all_memory`], but a page counts only from its first use: for a process with many threads, whose stacks are
+/// mostly never touched.
+///
+/// # Errors
+/// As there.
+pub fn lock_used_memory() -> io::Result<()> {
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    Ok(mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering::SeqCst;

@@ -183,6 +183,10 @@ struct Run {
 
 impl Run {
     fn run(mut self, inbox: &Receiver<(Order, Sender<Written>)>) {
+        // Where it may not be, it beats at ordinary priority: the lease is long against that.
+        if let Err(error) = lockdriver::sys::process::become_real_time() {
+            tracing::debug!(%error, "the beating thread has no real-time priority");
+        }
         loop {
             let now = boottime();
             if self.next_beat.is_some_and(|t| now >= t) {

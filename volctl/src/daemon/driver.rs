@@ -64,6 +64,10 @@ pub struct Driver<'a> {
     next_poll: Instant,
     warned: bool,
     control_trouble: Option<Failure>,
+    /// Half of the lease has run, and people were told.
+    lease_low: bool,
+    /// How often the service manager wants to hear, and when next.
+    watchdog: Option<(Duration, Instant)>,
     /// An orderly stop has begun in the guardian: even if the lease comes back, the writers are read-only now.
     ends_at: Option<Duration>,
     leaving: bool,
@@ -111,6 +115,8 @@ impl<'a> Driver<'a> {
             next_poll: Instant::now(),
             warned: false,
             control_trouble: None,
+            lease_low: false,
+            watchdog: services.notifier.watchdog_period().map(|period| (period, Instant::now())),
             ends_at: None,
             leaving: false,
             leaves_by: None,
@@ -167,6 +173,7 @@ impl<'a> Driver<'a> {
             Err(failure) => self.control_failed(failure),
         }
         self.look_at_guardian();
+        self.look_at_lease();
         let next = self.login.engine.next_poll();
         self.next_poll = Instant::now() + next;
         if self.callers.has_monitors() {
@@ -187,6 +194,21 @@ impl<'a> Driver<'a> {
     fn control_back(&mut self) {
         if self.control_trouble.take().is_some() {
             self.services.note("control.back", "the control volume works again");
+        }
+    }
+
+    /// At half of the lease people are warned (section 6); the service manager hears that the loop goes round.
+    fn look_at_lease(&mut self) {
+        let low = self.login.session.lease_left() < self.login.session.volume.superblock.timings.lease() / 2;
+        if low && !self.lease_low {
+            self.services.note("lease.low", "half of the lease went by without a confirmed beat");
+        }
+        self.lease_low = low;
+        if let Some((period, due)) = &mut self.watchdog
+            && Instant::now() >= *due
+        {
+            *due = Instant::now() + *period;
+            self.services.notifier.watchdog();
         }
     }
 

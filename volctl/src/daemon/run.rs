@@ -33,6 +33,10 @@ const CALLS: usize = 256;
 pub fn run(config: &Config) -> Result<(), Failure> {
     // First of all: a daemon that is told to end takes away what it made, whenever that is.
     let told = signals()?;
+    // A beat must not wait for a page to come back from a disk.
+    if let Err(error) = lockdriver::sys::memory::lock_used_memory() {
+        tracing::warn!(event = "note", %error, "the daemon's memory can be paged out");
+    }
     let place = Place::find(config)?;
     let ended = serve(&place, config, &told);
     // A daemon whose claim never stood has opened nothing: what bears the slot's mark belongs to the one that lives in it.
