@@ -210,6 +210,21 @@ impl Client {
         }
     }
 
+    /// Waits for the daemon's end, however it comes; None for a signal.
+    ///
+    /// # Panics
+    /// When it does not end within `limit`.
+    #[must_use]
+    pub fn exit_code(&self, limit: Duration) -> Option<i32> {
+        let mut child = locked(&self.inner.daemon).take().unwrap_or_else(|| panic!("{} does not run", self.name()));
+        let mut code = None;
+        super::wait_until("the daemon ends", limit, &mut || {
+            code = child.try_wait().ok().flatten();
+            code.is_some()
+        });
+        code.and_then(|status| status.code())
+    }
+
     /// Waits for the daemon's end in order, if it runs.
     ///
     /// # Panics
