@@ -95,7 +95,7 @@ fn loop_the_automatic_answer_is_off_idle_or_always() {
 /// A hook that does what the message says.
 fn hook(studio: &Studio) -> PathBuf {
     let path = studio.dir().join("hook");
-    let script = "#!/bin/sh\n[ \"$VOLCTL_EVENT\" = on-request ] && [ \"$VOLCTL_FROM\" = bob ] || exit 9\n\
+    let script = "#!/bin/sh\n[ \"$VOLCTL_EVENT\" = request ] && [ \"$VOLCTL_FROM\" = bob ] || exit 9\n\
         case \"$VOLCTL_MESSAGE\" in\nyes) exit 0;; no) exit 1;; later) exit 2;; hang) exec sleep 600;;\nesac\nexit 42\n";
     fs::write(&path, script).expect("a hook");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");

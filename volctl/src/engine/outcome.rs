@@ -75,10 +75,8 @@ impl Engine {
     pub(crate) fn finish_job(&mut self, uuid: Uuid, done: JobDone, world: &World<'_>) {
         let Some(mut volume) = self.volumes.remove(&uuid) else { return };
         let job = volume.job.take();
-        let failed = matches!(
-            done,
-            JobDone::Failed(_) | JobDone::HalfMounted(_) | JobDone::Lost(_) | JobDone::StillBusy(_)
-        );
+        let failed =
+            matches!(done, JobDone::Failed(_) | JobDone::HalfMounted(_) | JobDone::Lost(_) | JobDone::StillBusy(_));
         if !failed {
             volume.troubled = None;
             let same = |j: &Job| job.as_ref().is_some_and(|job| discriminant(j) == discriminant(job));

@@ -82,7 +82,7 @@ impl Engine {
             reason: volume.and_then(|v| reason_of(v, state)),
             wait_ms: wait.as_ref().and_then(|w| w.1).map(millis),
             waits_for: wait.map(|w| w.0),
-            waiting: waiting(table, world),
+            waiting: self.waiting(table, world),
             next: table.next.map(|n| world.name(n.slot)),
             mounted_generations: volume.map(mounted_generations).unwrap_or_default(),
             enforcement_note: advisory.or_else(|| Some("not against the loss of both processes".to_owned())),
@@ -145,6 +145,17 @@ impl Engine {
         })
     }
 
+    /// The queue as every client sees it: this one's own request has its place in it, too.
+    fn waiting(&self, table: &VolumeTable, world: &World<'_>) -> Vec<wire::WaitingClient> {
+        let others = world.queue(table).into_iter().map(|s| (s.request.number, s.from.slot, s.request.created_ms));
+        let own = self.page.request(table.uuid).map(|r| (r.number, self.me(), r.created_ms));
+        let mut all: Vec<_> = others.filter(|(_, slot, _)| *slot != self.me()).chain(own).collect();
+        all.sort_unstable();
+        let age = |created: i64| u64::try_from(world.wall_ms.saturating_sub(created)).unwrap_or(0);
+        let shown = |(_, slot, created)| wire::WaitingClient { client: world.name(slot), age_ms: age(created) };
+        all.into_iter().map(shown).collect()
+    }
+
     fn request_status(&self, world: &World<'_>) -> Vec<wire::RequestStatus> {
         let mut found = Vec::new();
         for table in world.tables.volumes.iter().flatten() {
@@ -195,15 +206,6 @@ fn reason_of(volume: &Volume, state: wire::VolumeState) -> Option<String> {
 
 fn mounted_generations(volume: &Volume) -> Vec<String> {
     volume.mounted.iter().chain(&volume.lingering).map(ToString::to_string).collect()
-}
-
-fn waiting(table: &VolumeTable, world: &World<'_>) -> Vec<wire::WaitingClient> {
-    let age = |created: i64| u64::try_from(world.wall_ms.saturating_sub(created)).unwrap_or(0);
-    world
-        .queue(table)
-        .into_iter()
-        .map(|s| wire::WaitingClient { client: world.name(s.from.slot), age_ms: age(s.request.created_ms) })
-        .collect()
 }
 
 fn client_status(peer: &Peer, world: &World<'_>) -> wire::ClientStatus {

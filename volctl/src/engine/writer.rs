@@ -271,6 +271,15 @@ impl Engine {
             }
         });
         volume.writer = Writer::Stopped(Stopped { epoch, generation, clean, modified_ms, checked: check.is_some() });
+        // The table decides; but once it names the asker next, the asker is quick, and its request gone with the answer.
+        self.say_yes(volume);
+    }
+
+    fn say_yes(&mut self, volume: &Volume) {
+        let Some(release) = volume.release.as_ref() else { return };
+        if let Some((slot, request)) = release.to {
+            self.put_answer(slot, request, volume.uuid, ondisk::AnswerVerdict::Yes, release.message.clone());
+        }
     }
 
     fn tell_released(&mut self, volume: &mut Volume, stopped: &Stopped, world: &World<'_>) {
@@ -298,7 +307,8 @@ impl Engine {
 
     /// The tables no longer name this client: the yes goes out, and the volume is a reader's again.
     pub(crate) fn after_release(&mut self, volume: &mut Volume, world: &World<'_>) {
-        let release = volume.release.take();
+        self.say_yes(volume);
+        volume.release = None;
         let was_cleaning = std::mem::take(&mut volume.cleaning);
         volume.free_since = None;
         volume.grace_since = None;
@@ -306,10 +316,6 @@ impl Engine {
         volume.looked_at = Duration::ZERO;
         volume.probe = None;
         volume.idle_since = None;
-        if let Some((slot, request)) = release.as_ref().and_then(|r| r.to) {
-            let message = release.as_ref().map(|r| r.message.clone()).unwrap_or_default();
-            self.put_answer(slot, request, volume.uuid, ondisk::AnswerVerdict::Yes, message);
-        }
         let text = if was_cleaning {
             format!("{}: replayed, published and released of itself", volume.name)
         } else {
