@@ -84,6 +84,12 @@ impl Report {
         Some(&self.survey.as_ref()?.geometry)
     }
 
+    /// Nobody is logged on, and every slot can be read: what was found is not somebody's work half done.
+    pub fn is_quiet(&self) -> bool {
+        let Some(survey) = self.survey.as_ref() else { return false };
+        survey.geometry.slots().all(|slot| matches!(survey.slot(slot), (Some(sector), true) if !sector.logged_on))
+    }
+
     /// The superblock, when there is a usable one.
     pub fn superblock(&self) -> Option<&ondisk::Superblock> {
         Some(&self.survey.as_ref()?.superblock)

@@ -63,7 +63,7 @@ pub fn run(args: &CheckArgs, ui: &mut Ui) -> Result<(), Failure> {
 fn settled(device: &Arc<DirectDevice>) -> Report {
     let mut report = check(&Source(device));
     for _ in 1..LOOKS {
-        if report.findings.is_empty() {
+        if report.findings.is_empty() || report.is_quiet() {
             break;
         }
         let beat = report.superblock().map_or(Timings::default().beat(), |s| s.timings.beat());
