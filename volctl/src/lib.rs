@@ -1,6 +1,7 @@
 //! The volume control process: engine, daemon, wire protocol and command line.
 
 pub mod admin;
+pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod daemon;

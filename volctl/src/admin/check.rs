@@ -61,14 +61,14 @@ pub fn run(args: &CheckArgs, ui: &mut Ui) -> Result<(), Failure> {
 /// A check whose findings stand: what living clients write is seen half-done for an instant, so that a finding counts
 /// only when it is there a beat later too.
 fn settled(device: &Arc<DirectDevice>) -> Report {
-    let mut report = check(&Source(device));
+    let mut report = check(&Source(&**device));
     for _ in 1..LOOKS {
         if report.findings.is_empty() || report.is_quiet() {
             break;
         }
         let beat = report.superblock().map_or(Timings::default().beat(), |s| s.timings.beat());
         std::thread::sleep(beat + Duration::from_millis(20));
-        let mut again = check(&Source(device));
+        let mut again = check(&Source(&**device));
         let all = again.findings.len();
         again.findings.retain(|f| report.findings.contains(f));
         let stands = again.findings.len() == all;

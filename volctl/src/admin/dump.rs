@@ -22,7 +22,7 @@ pub fn run(args: &DumpArgs, ui: &mut Ui) -> Result<(), Failure> {
         return opened;
     }
     let device = Arc::new(open_device(&args.control, Access::Read)?);
-    let source = Source(&device);
+    let source = Source(&*device);
     let dump = Dump::read(device.len_bytes(), &|offset, len| source.read(offset, len).map_err(|e| e.to_string()));
     ui.show(&dump, Dump::to_text);
     opened

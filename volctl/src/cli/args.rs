@@ -168,12 +168,17 @@ Example:
   volctl daemon --config /etc/volctl.toml")]
     Daemon(DaemonArgs),
 
-    /// Try everything on this machine, with two clients and loop devices
+    /// Try everything on this machine, with three clients and loop devices
     #[command(after_long_help = "Example:\n  volctl demo --keep")]
     Demo(DemoArgs),
 
     /// Measure locks, hand-overs, polls and refreshes
-    #[command(after_long_help = "Examples:\n  volctl bench\n  volctl bench handover --rounds 20")]
+    #[command(after_long_help = "\
+Prints each figure beside its target. It works on images of its own, which it removes; it needs root.
+
+Examples:
+  volctl bench
+  volctl bench handover --rounds 50 --dir /mnt/san/tmp --json")]
     Bench(BenchArgs),
 
     /// Print a completion script for a shell
@@ -297,21 +302,13 @@ pub struct BenchArgs {
     #[arg(value_enum)]
     pub what: Option<BenchWhat>,
 
-    /// How many clients
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub clients: u16,
+    /// How many rounds (else 1000 locks, 20 hand-overs, 20 refreshes)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(3..))]
+    pub rounds: Option<u32>,
 
-    /// How many rounds
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
-    pub rounds: u32,
-
-    /// Where the images are made
+    /// Where the images are made: on the disk to be measured
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-
-    /// Measure on this device or image instead of a new one; what is on it is destroyed
-    #[arg(long, value_name = "PATH")]
-    pub device: Option<PathBuf>,
 }
 
 /// Arguments of `completions`.

@@ -66,8 +66,8 @@ fn demo(args: &DemoArgs, ui: &mut Ui) -> Result<(), Failure> {
     crate::demo::run(args, ui)
 }
 
-fn bench(_args: &BenchArgs, _ui: &mut Ui) -> Result<(), Failure> {
-    Err(not_built("bench"))
+fn bench(args: &BenchArgs, ui: &mut Ui) -> Result<(), Failure> {
+    crate::bench::run(args, ui)
 }
 
 /// It has said on stderr what went wrong; the daemon that started it sees its socket close.

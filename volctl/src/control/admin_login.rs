@@ -39,7 +39,19 @@ pub fn run<T>(
     notes: Notes<'_>,
     f: impl FnOnce(&Session, Notes<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    run_damaged(control, notes, |login, notes| {
+    run_on(ControlVolume::open(control, Access::ReadWrite)?, notes, f)
+}
+
+/// As [`run`], on a control volume that is open already.
+///
+/// # Errors
+/// As for [`run`].
+pub fn run_on<T>(
+    volume: ControlVolume,
+    notes: Notes<'_>,
+    f: impl FnOnce(&Session, Notes<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    run_login(&volume, notes, |login, notes| {
         login.reap_own()?;
         f(&login.session, notes)
     })
@@ -70,8 +82,15 @@ pub fn run_damaged<T>(
     notes: Notes<'_>,
     f: impl FnOnce(&Login, Notes<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let volume = ControlVolume::open(control, Access::ReadWrite)?;
-    let (lock, parts, claimed) = log_on(&volume, notes)?;
+    run_login(&ControlVolume::open(control, Access::ReadWrite)?, notes, f)
+}
+
+fn run_login<T>(
+    volume: &ControlVolume,
+    notes: Notes<'_>,
+    f: impl FnOnce(&Login, Notes<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let (lock, parts, claimed) = log_on(volume, notes)?;
     let slot = SlotIndex(lock.1);
     let login = Login { session: Session::begin(parts, slot, &claimed)?, claimed };
     let done = while_kept(&login.session, || f(&login, notes));

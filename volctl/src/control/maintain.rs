@@ -81,7 +81,7 @@ impl Session {
         self.in_tenure(&|| false, |semaphore, tenure| {
             self.admitted(tenure)?;
             self.poll_slots(|view| still.observe(view.decoder.poll()));
-            let report = check(&Source(&self.volume.device));
+            let report = check(&Source(&*self.volume.device));
             // Reading a large volume takes its time; nothing hangs.
             self.beater.tenure(Some(boottime()));
             let options = RepairOptions {

@@ -12,16 +12,23 @@ use crate::volumes::identify::{self, IdentityError};
 use crate::wire::outcome::Failure;
 
 /// An opened control volume.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ControlVolume {
     /// The path it was opened by.
     pub path: PathBuf,
-    /// The device.
-    pub device: Arc<DirectDevice>,
+    /// The device; behind the trait, so that a measurement can count what is done to it.
+    pub device: Arc<dyn BlockDevice>,
     /// What it says of itself.
     pub superblock: Superblock,
     /// Where everything lies.
     pub geometry: Geometry,
+}
+
+impl std::fmt::Debug for ControlVolume {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, superblock, .. } = self;
+        out.debug_struct("ControlVolume").field("path", path).field("superblock", superblock).finish_non_exhaustive()
+    }
 }
 
 /// Reads bytes at an offset into a vector.

@@ -21,6 +21,14 @@ const CAP_SYS_ADMIN: u64 = 1 << 21;
 /// # Errors
 /// Names everything that is missing, at once.
 pub fn find_home() -> Result<PathBuf, Failure> {
+    find_home_in(None)
+}
+
+/// As [`find_home`], for a directory that the caller names.
+///
+/// # Errors
+/// As for [`find_home`].
+pub fn find_home_in(named: Option<&Path>) -> Result<PathBuf, Failure> {
     let mut missing = Vec::new();
     if !may_mount() {
         missing.push("root (it mounts file systems)".to_owned());
@@ -29,8 +37,13 @@ pub fn find_home() -> Result<PathBuf, Failure> {
         missing.push("loop devices (/dev/loop-control; 'modprobe loop')".to_owned());
     }
     missing.extend(MKFS.iter().filter(|tool| !is_installed(tool)).map(|tool| (*tool).to_owned()));
-    let home = find_directory();
-    if home.is_none() {
+    let home = match named {
+        Some(directory) => std::path::absolute(directory).ok().filter(|directory| suits(directory)),
+        None => find_directory(),
+    };
+    if let (None, Some(directory)) = (&home, named) {
+        missing.push(format!("512M free in {}, on a local disk with direct I/O (not tmpfs)", directory.display()));
+    } else if home.is_none() {
         missing.push("a directory on a local disk with 512M free (not tmpfs); name one in TMPDIR".to_owned());
     }
     match home {
@@ -38,7 +51,7 @@ pub fn find_home() -> Result<PathBuf, Failure> {
         _ => Err(Failure::failed(
             "this needs more than there is here",
             format!("missing: {}", missing.join(", ")),
-            "run it as root ('sudo volctl demo') with those in place; it changes nothing outside its own directory",
+            "run it as root (with 'sudo') when those are in place; it changes nothing outside its own directory",
         )),
     }
 }

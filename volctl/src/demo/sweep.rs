@@ -70,6 +70,11 @@ pub fn clear(traces: &Traces) -> Vec<String> {
     left
 }
 
+/// Daemons and guardians that are there.
+pub fn running(traces: &Traces) -> Vec<i32> {
+    processes(traces, &lock_files(traces))
+}
+
 fn remove(path: &Path, how: fn(PathBuf) -> io::Result<()>) -> Option<String> {
     match how(path.to_owned()) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Some(format!("{} ({e})", path.display())),
