@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lockdriver::device::{Access, AlignedBuf, BlockDevice, DirectDevice, Durability};
+use lockdriver::device::{Access, AlignedBuf, BlockDevice, Durability};
 use lockdriver::transaction::Change;
 use ondisk::{
     ClientPage, CommitNo, DaemonId, Geometry, Grant, GrantState, InFlight, Incarnation, MountState, SlotIndex,
@@ -92,7 +92,7 @@ impl Client {
             daemon_id: DaemonId([7; 16]),
             ..SlotSector::default()
         };
-        put_slot(&self.volume.device, &self.volume.geometry, self.slot, &sector);
+        put_slot(&*self.volume.device, &self.volume.geometry, self.slot, &sector);
     }
 
     /// What its page says of each volume of the tables.
@@ -129,7 +129,7 @@ impl Client {
     }
 }
 
-fn put_slot(device: &DirectDevice, geometry: &Geometry, slot: SlotIndex, sector: &SlotSector) {
+fn put_slot(device: &dyn BlockDevice, geometry: &Geometry, slot: SlotIndex, sector: &SlotSector) {
     let place = geometry.slot_sector(slot, sector.incarnation.sector());
     let mut block = AlignedBuf::zeroed(geometry.stride());
     sector.encode(place, &mut block);
@@ -148,7 +148,7 @@ pub fn acknowledge(control: &Control, slot: u16, epoch: u64) {
         acknowledged: CommitNo { epoch, count: 1 },
         ..SlotSector::default()
     };
-    put_slot(&volume.device, &volume.geometry, SlotIndex(slot), &sector);
+    put_slot(&*volume.device, &volume.geometry, SlotIndex(slot), &sector);
 }
 
 /// Gives the write privilege of a volume to a fake client, as its own transaction would.
@@ -184,13 +184,13 @@ pub fn hold_semaphore(control: &Control, slot: u16, time: Duration) -> JoinHandl
         ..SlotSector::default()
     };
     let slot = SlotIndex(slot);
-    put_slot(&volume.device, &volume.geometry, slot, &sector);
+    put_slot(&*volume.device, &volume.geometry, slot, &sector);
     std::thread::spawn(move || {
         let begun = std::time::Instant::now();
         while sector.waiting {
             sector.beat += 1;
             sector.waiting = begun.elapsed() < time;
-            put_slot(&volume.device, &volume.geometry, slot, &sector);
+            put_slot(&*volume.device, &volume.geometry, slot, &sector);
             std::thread::sleep(Duration::from_millis(50));
         }
     })

@@ -5,6 +5,7 @@
 //! that itself and says what it found. Here: the frame. `demo/scenes.rs` is the story, `demo/stage.rs` what it needs.
 
 pub mod fault;
+pub mod loop_over;
 pub mod needs;
 mod scenes;
 pub mod stage;

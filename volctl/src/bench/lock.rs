@@ -14,7 +14,8 @@ use crate::control::admin_login;
 use crate::control::open::ControlVolume;
 use crate::control::session::Session;
 use crate::demo::fault::Fault;
-use crate::demo::stage::{LoopOver, Stage};
+use crate::demo::loop_over::LoopOver;
+use crate::demo::stage::Stage;
 use crate::wire::outcome::Failure;
 
 /// Slots of the measured control volume; the administration slots come on top.

@@ -8,9 +8,7 @@ use ondisk::{ClientPage, CommitNo, Incarnation, SlotIndex, Uuid};
 
 use super::studio::{DEAD, Event, Input, NAMES, NEXT_KEPT, Running, Studio};
 use crate::engine::ops::{self, Actor, unreadable_up_to};
-use crate::engine::{
-    Command, CommandId, Effect, FAST, Job, JobDone, OpDone, OpTag, PageView, Peer, Reply, TableOp,
-};
+use crate::engine::{Command, CommandId, Effect, FAST, Job, JobDone, OpDone, OpTag, PageView, Peer, Reply, TableOp};
 use crate::wire::outcome::Failure;
 
 fn slot_of(c: usize) -> SlotIndex {
@@ -200,20 +198,25 @@ impl Studio {
                 sight.1 = now;
             }
         }
-        self.clients[c].view.peers = self.slots.iter().enumerate().map(|(i, slot)| {
-            let since = self.clients[c].sights[i].1;
-            let known = now >= slot.rotten_until;
-            Peer {
-                slot: slot_of(i),
-                incarnation: if known { slot.incarnation } else { Incarnation(0) },
-                known,
-                logged_on: known && slot.logged_on,
-                reaped: false,
-                silent: i != c && now >= since + DEAD,
-                beat_age: now.saturating_sub(since),
-                page: PageView::Unknown,
-            }
-        }).collect();
+        self.clients[c].view.peers = self
+            .slots
+            .iter()
+            .enumerate()
+            .map(|(i, slot)| {
+                let since = self.clients[c].sights[i].1;
+                let known = now >= slot.rotten_until;
+                Peer {
+                    slot: slot_of(i),
+                    incarnation: if known { slot.incarnation } else { Incarnation(0) },
+                    known,
+                    logged_on: known && slot.logged_on,
+                    reaped: false,
+                    silent: i != c && now >= since + DEAD,
+                    beat_age: now.saturating_sub(since),
+                    page: PageView::Unknown,
+                }
+            })
+            .collect();
         self.clients[c].sights.iter_mut().zip(&self.slots).for_each(|(sight, slot)| {
             if sight.2 != (slot.incarnation, slot.page_sequence) {
                 sight.2 = (slot.incarnation, slot.page_sequence);
@@ -378,7 +381,8 @@ impl Studio {
         let Some((_, table)) = tables.find_volume_uuid(*volume) else { return };
         if let Some(next) = table.next.filter(|n| n.slot.index() != c) {
             let n = next.slot.index();
-            let stands = self.pages[n].as_ref().is_some_and(|p| p.request(*volume).is_some_and(|r| r.id == next.request));
+            let stands =
+                self.pages[n].as_ref().is_some_and(|p| p.request(*volume).is_some_and(|r| r.id == next.request));
             let there = self.clients[n].engine.is_some()
                 && !self.clients[n].paused
                 && self.slots[n].incarnation == next.incarnation
@@ -454,7 +458,11 @@ impl Studio {
         for (client, name) in self.clients.iter().zip(NAMES) {
             lines.push(format!(
                 "{name}: up {} paused {} open commands {:?} jobs {} ops {}",
-                client.up, client.paused, client.open_commands, client.jobs, client.ops.len()
+                client.up,
+                client.paused,
+                client.open_commands,
+                client.jobs,
+                client.ops.len()
             ));
             let Some(engine) = client.engine.as_ref() else { continue };
             for volume in engine.volumes.values() {

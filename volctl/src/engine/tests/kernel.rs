@@ -73,13 +73,8 @@ impl Kernel {
     }
 
     pub(super) fn add(&mut self, volume: Uuid, readers: ReadersPolicy) {
-        let disk = Disk {
-            readers,
-            content: 0,
-            published: BTreeMap::new(),
-            snapshots: BTreeSet::new(),
-            late: Vec::new(),
-        };
+        let disk =
+            Disk { readers, content: 0, published: BTreeMap::new(), snapshots: BTreeSet::new(), late: Vec::new() };
         self.disks.insert(volume, disk);
     }
 

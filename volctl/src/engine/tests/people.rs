@@ -31,7 +31,8 @@ fn studio(seed: u64, play: Play) -> Studio {
     let policies: Vec<_> = (0..1 + rng.below(2)).map(|_| POLICIES[rng.below(3)]).collect();
     let inflight = if rng.one_in(2) { Duration::ZERO } else { rng.ms(500, 9000) };
     let mut studio = Studio::new(seed, clients, &policies, inflight);
-    let auto: Vec<_> = (0..clients).map(|_| [AutoResponse::Off, AutoResponse::Idle, AutoResponse::Always][rng.below(3)]).collect();
+    let auto: Vec<_> =
+        (0..clients).map(|_| [AutoResponse::Off, AutoResponse::Idle, AutoResponse::Always][rng.below(3)]).collect();
     studio.administer("auto responses", |t| {
         for (record, auto) in t.clients.iter_mut().flatten().zip(auto) {
             record.auto_response = auto;
@@ -66,7 +67,8 @@ fn act(s: &mut Studio, play: Play) {
         6 => drop(s.command(c, Command::Withdraw { volume })),
         7..=9 => {
             let client = NAMES[s.rng.below(s.clients.len())].to_owned();
-            let verdict = [AnswerVerdict::Yes, AnswerVerdict::Yes, AnswerVerdict::No, AnswerVerdict::Later][s.rng.below(4)];
+            let verdict =
+                [AnswerVerdict::Yes, AnswerVerdict::Yes, AnswerVerdict::No, AnswerVerdict::Later][s.rng.below(4)];
             s.command(c, Command::Answer { volume, client, verdict, message: Message::cut("well") });
         }
         10 | 11 => drop(s.command(c, Command::Release { volume })),
@@ -84,7 +86,8 @@ fn act(s: &mut Studio, play: Play) {
             }
         }
         17 if play.takeovers => {
-            let writer = s.tables.find_volume_uuid(uuid).and_then(|(_, t)| t.writer).map(|g| NAMES[g.slot.index()].to_owned());
+            let writer =
+                s.tables.find_volume_uuid(uuid).and_then(|(_, t)| t.writer).map(|g| NAMES[g.slot.index()].to_owned());
             let yes_i_know = writer.filter(|_| s.rng.one_in(3));
             s.command(c, Command::Takeover { volume, yes_i_know });
         }
@@ -171,7 +174,9 @@ fn calm(s: &mut Studio, play: Play) {
 fn is_settled(s: &Studio) -> bool {
     s.clients.iter().filter(|c| c.comes_back).all(|c| {
         c.open_commands.is_empty()
-            && c.engine.as_ref().is_some_and(|e| e.leaving.is_none() && e.page().requests.is_empty() && e.volumes.values().all(|v| !v.cleaning))
+            && c.engine.as_ref().is_some_and(|e| {
+                e.leaving.is_none() && e.page().requests.is_empty() && e.volumes.values().all(|v| !v.cleaning)
+            })
     })
 }
 
@@ -242,7 +247,8 @@ fn all_leave(s: &mut Studio) {
     }
     for table in s.tables.clone().volumes.iter().flatten() {
         // A dead writer of a `live` volume stays named until somebody asks for it.
-        let dead = |g: &ondisk::Grant| table.readers == ReadersPolicy::Live && s.tables.is_reaped(g.slot, g.incarnation);
+        let dead =
+            |g: &ondisk::Grant| table.readers == ReadersPolicy::Live && s.tables.is_reaped(g.slot, g.incarnation);
         if let Some(writer) = table.writer.filter(|g| !dead(g)) {
             s.fail(format!("all have left, and {} still has the writer {writer:?}", table.name));
         }

@@ -414,9 +414,13 @@ impl Studio {
         self.touch(c);
         let me = SlotIndex(u16::try_from(c).expect("few"));
         let incarnation = self.slots[c].incarnation;
-        let revoked = self.tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
-            g.state == ondisk::GrantState::Revoked && g.slot == me && g.incarnation == incarnation
-        });
+        let revoked = self
+            .tables
+            .volumes
+            .iter()
+            .flatten()
+            .filter_map(|t| t.writer)
+            .any(|g| g.state == ondisk::GrantState::Revoked && g.slot == me && g.incarnation == incarnation);
         if !revoked && !self.tables.is_reaped(me, incarnation) && self.now >= self.slots[c].rotten_until {
             self.clients[c].lease_until = self.now + LEASE;
         }
@@ -605,12 +609,8 @@ impl Studio {
         if !elsewhere && slot.incarnation.0 > 0 && incarnation % 2 != slot.incarnation.0 % 2 {
             incarnation += 1;
         }
-        self.slots[c] = SlotOnDisk {
-            incarnation: Incarnation(incarnation),
-            logged_on: true,
-            rotten_until: Duration::ZERO,
-            ..slot
-        };
+        self.slots[c] =
+            SlotOnDisk { incarnation: Incarnation(incarnation), logged_on: true, rotten_until: Duration::ZERO, ..slot };
         self.touch(c);
         // The new login's slot does not say that it waits: whatever the old one held is free.
         self.semaphore = self.semaphore.filter(|(holder, _)| *holder != c);
@@ -654,4 +654,3 @@ impl Studio {
         self.drive(c);
     }
 }
-
