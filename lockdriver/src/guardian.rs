@@ -17,5 +17,5 @@ pub mod protocol;
 mod tests;
 
 pub use client::{Guardian, GuardianError, OpenedGate, SpawnConfig};
-pub use leftovers::{LeftoverError, close_leftovers, end_old};
+pub use leftovers::{LeftoverError, close_leftovers, close_leftovers_up_to, end_old};
 pub use protocol::{Event, Refusal, Welcome};

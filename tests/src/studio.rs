@@ -10,6 +10,7 @@
 
 mod cli;
 mod client;
+mod disk;
 mod files;
 mod leftovers;
 mod program;
@@ -21,10 +22,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use cli::{Output, Running};
+pub use cli::{Output, Running, run};
 pub use client::{Client, Options};
+pub use disk::{LoopDevice, Surgery};
 pub use files::{Hold, hash, write_synced};
 pub use leftovers::{guardian_pid, loops_below, mounts_below};
+pub use program::path as program;
 pub use witness::{Gate, Moment, Report, Witness};
 
 use volctl::wire::status::Status;
@@ -140,7 +143,7 @@ impl Studio {
         let mut args = vec!["init", &path, "--size", "16M"];
         args.extend(["--beat", &periods[0], "--lease", &periods[1], "--dead", &periods[2]]);
         args.extend(more);
-        let made = cli::run(&args).ok();
+        let made = run(&args).ok();
         let uuid = made.json()["uuid"].as_str().expect("init names the UUID").to_owned();
         let witness = Witness::start(dir.path());
         Self { dir, control, uuid, timings, witness, clients: Mutex::default(), volumes: Mutex::default() }
@@ -158,7 +161,7 @@ impl Studio {
         let control = self.control.display().to_string();
         let mut all = args.to_vec();
         all.extend(["--control", &control]);
-        cli::run(&all)
+        run(&all)
     }
 
     /// Adds a client to the tables and writes its configuration; its daemon does not run yet.
@@ -259,8 +262,7 @@ impl Studio {
             files::check(volume);
         }
         let path = self.control.display().to_string();
-        let checked = cli::run(&["check", &path]);
-        let _ = checked.ok();
+        let _ = run(&["check", &path]).ok();
     }
 
     /// What the witness saw so far has no two writers in it.

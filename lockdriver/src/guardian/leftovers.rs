@@ -128,7 +128,22 @@ fn kill_exactly(pid: u32, started: u64) -> io::Result<bool> {
 /// # Errors
 /// Names the first gate that does not close within `timeout`: then an older grant may not be ended.
 pub fn close_leftovers(control: Uuid, slot: u16, timeout: Duration) -> Result<Vec<MarkedLoop>, LeftoverError> {
-    let found = find_marked(control, Some(slot)).map_err(LeftoverError::Search)?;
+    close_leftovers_up_to(control, slot, u64::MAX, timeout)
+}
+
+/// As [`close_leftovers`], but only what incarnations up to `incarnation` left: for a daemon that ends, whose slot may be
+/// another's by now.
+///
+/// # Errors
+/// As [`close_leftovers`].
+pub fn close_leftovers_up_to(
+    control: Uuid,
+    slot: u16,
+    incarnation: u64,
+    timeout: Duration,
+) -> Result<Vec<MarkedLoop>, LeftoverError> {
+    let mut found = find_marked(control, Some(slot)).map_err(LeftoverError::Search)?;
+    found.retain(|gate| gate.mark.incarnation <= incarnation);
     let begun = Instant::now();
     let mut waiting = Vec::new();
     for gate in found.clone() {

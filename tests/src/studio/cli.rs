@@ -87,10 +87,26 @@ pub struct Running {
 
 impl Running {
     pub(super) fn start(args: &[&str]) -> Self {
+        Self::start_in(&[], args)
+    }
+
+    /// Starts the program with these arguments and variables of the environment.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_in(variables: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = Command::new(program::path());
+        command.envs(variables.iter().copied());
         command.arg("--json").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         Self { child, command: args.join(" "), begun: Instant::now() }
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it has ended.
@@ -123,6 +139,8 @@ impl Running {
     }
 }
 
-pub(super) fn run(args: &[&str]) -> Output {
+/// Runs the program with these arguments.
+#[must_use]
+pub fn run(args: &[&str]) -> Output {
     Running::start(args).wait()
 }

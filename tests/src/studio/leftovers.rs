@@ -126,7 +126,7 @@ pub fn loops_below(dir: &Path) -> Vec<u32> {
         let name = entry.file_name();
         let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
         let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        if let Some(number) = number.filter(|_| Path::new(&backing).starts_with(dir)) {
+        if let Some(number) = number.filter(|_| Path::new(backing.trim_end()).starts_with(dir)) {
             found.push(number);
         }
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The path of `volctl`, built anew if its sources have changed.
-pub(super) fn path() -> &'static Path {
+pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         // Of a package that is not its own, cargo builds no program for a test; and an old one would prove nothing.

@@ -184,7 +184,9 @@ impl Config {
         let config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             let place = line.map_or_else(String::new, |line| format!("line {line}: "));
-            wrong(format!("{place}{}", error.message().trim().replace('\n', "; ")))
+            let key = line.and_then(|line| text.lines().nth(line - 1)?.split_once('='));
+            let key = key.map_or_else(String::new, |(key, _)| format!(" (key {})", key.trim()));
+            wrong(format!("{place}{}{key}", error.message().trim().replace('\n', "; ")))
         })?;
         config.check().map_err(wrong)?;
         Ok(config)

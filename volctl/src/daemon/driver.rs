@@ -413,7 +413,7 @@ impl<'a> Driver<'a> {
         // The guardian closes every gate now. One that is gone or stands still does not, and no later moment would do: the
         // next login may be long in coming.
         if self.guardian_gone || self.warned {
-            if let Err(failure) = self.place.close_old() {
+            if let Err(failure) = self.place.close_own() {
                 self.services.note_trouble("gate.fenced", &failure);
             }
         }

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockdriver::deadline::SharedDeadline;
 use lockdriver::device::Access;
-use lockdriver::guardian::{Guardian, SpawnConfig, close_leftovers, end_old};
+use lockdriver::guardian::{Guardian, SpawnConfig, close_leftovers_up_to, end_old};
 use nix::fcntl::{Flock, FlockArg};
 use ondisk::{ClientPage, Incarnation, SlotIndex, Uuid};
 
@@ -41,7 +41,8 @@ pub struct Place {
     pub lock: HostLock,
     /// Where volumes are mounted.
     pub root: MountRoot,
-    claimed: AtomicBool,
+    /// The highest incarnation of this process; 0: no claim ever stood.
+    claimed: AtomicU64,
     _root_lock: Flock<File>,
 }
 
@@ -78,12 +79,7 @@ impl Place {
                 "give each daemon of this host a mount_root of its own",
             )
         })?;
-        Ok(Self { volume, slot, lock, root, claimed: AtomicBool::new(false), _root_lock: root_lock })
-    }
-
-    /// Did a claim of this process ever stand?
-    pub fn has_claimed(&self) -> bool {
-        self.claimed.load(Ordering::SeqCst)
+        Ok(Self { volume, slot, lock, root, claimed: AtomicU64::new(0), _root_lock: root_lock })
     }
 
     fn guardian_lock(&self) -> PathBuf {
@@ -95,9 +91,26 @@ impl Place {
     /// # Errors
     /// Names what does not end or close.
     pub fn close_old(&self) -> Result<(), Failure> {
+        self.close_up_to(u64::MAX)
+    }
+
+    /// Ends this process' own guardian and closes every gate that its logins left. What bears the slot's mark beyond that
+    /// belongs to the daemon that lives in it now.
+    ///
+    /// # Errors
+    /// As [`Self::close_old`].
+    pub fn close_own(&self) -> Result<(), Failure> {
+        match self.claimed.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            incarnation => self.close_up_to(incarnation),
+        }
+    }
+
+    fn close_up_to(&self, incarnation: u64) -> Result<(), Failure> {
         let patience = self.volume.superblock.timings.lease();
+        let control = self.volume.superblock.uuid;
         end_old(&self.guardian_lock(), patience).map_err(|e| old_stays(&e))?;
-        close_leftovers(self.volume.superblock.uuid, self.slot.0, patience).map_err(|e| old_stays(&e))?;
+        close_leftovers_up_to(control, self.slot.0, incarnation, patience).map_err(|e| old_stays(&e))?;
         for leftover in self.root.leftovers().map_err(|e| old_stays(&e))? {
             if !leftover.device.to_string_lossy().starts_with("/dev/loop") {
                 tracing::warn!(event = "mount.foreign", path = %leftover.path.display(), "not a mount of volctl: it stays");
@@ -194,7 +207,7 @@ pub fn log_on(
         },
     )?;
     let session = Arc::new(Session::begin(parts, place.slot, &claimed)?);
-    place.claimed.store(true, Ordering::SeqCst);
+    place.claimed.store(session.me.incarnation.0, Ordering::SeqCst);
     let made = furnish(place, config, &session, claimed.first_way, stop);
     let made = made.and_then(|shop| Ok((shop, make_engine(&session, config, unmounted, old_page)?)));
     match made {

@@ -39,8 +39,7 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     }
     let place = Place::find(config)?;
     let ended = serve(&place, config, &told);
-    // A daemon whose claim never stood has opened nothing: what bears the slot's mark belongs to the one that lives in it.
-    let closed = if place.has_claimed() { place.close_old() } else { Ok(()) };
+    let closed = place.close_own();
     if let Err(e) = tear_down_mount_root(place.root) {
         tracing::warn!(event = "mount.left", error = %e, "the mount root stays");
     }
