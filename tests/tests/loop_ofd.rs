@@ -16,9 +16,10 @@ const SOON: Duration = Duration::from_secs(8);
 fn locked(path: &Path) -> bool {
     let inode = fs::metadata(path).expect("the image").ino().to_string();
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    locks.lines().filter(|l| l.contains("OFDLCK")).any(|l| {
-        l.split_whitespace().any(|word| word.rsplit(':').next() == Some(&inode) && word.contains(':'))
-    })
+    locks
+        .lines()
+        .filter(|l| l.contains("OFDLCK"))
+        .any(|l| l.split_whitespace().any(|word| word.rsplit(':').next() == Some(&inode) && word.contains(':')))
 }
 
 fn studio() -> (Studio, [Client; 3]) {

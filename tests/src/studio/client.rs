@@ -189,22 +189,6 @@ impl Client {
         guardian_pid(&self.inner.uuid, self.slot()).unwrap_or_else(|| panic!("{} has no guardian", self.name()))
     }
 
-    /// Whether the daemon still runs.
-    ///
-    /// # Panics
-    /// When the kernel cannot tell.
-    #[must_use]
-    pub fn runs(&self) -> bool {
-        let mut daemon = locked(&self.inner.daemon);
-        daemon.as_mut().is_some_and(|child| child.try_wait().expect("a child can be asked").is_none())
-    }
-
-    /// The exit code of a daemon that has ended by itself; forgets it.
-    #[must_use]
-    pub fn exit_code(&self) -> Option<i32> {
-        locked(&self.inner.daemon).take()?.wait().ok()?.code()
-    }
-
     /// Sends the daemon a signal.
     ///
     /// # Panics

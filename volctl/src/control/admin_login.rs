@@ -9,15 +9,16 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use lockdriver::device::Access;
+use lockdriver::guardian::{Guardian, SpawnConfig, end_old};
 use lockdriver::logon::{Claimed, names_lock_of};
 use lockdriver::poll::SlotReading;
 use lockdriver::tables::cells;
 use lockdriver::transaction::Change;
 use ondisk::geometry::ADMIN_SLOTS;
-use ondisk::{CommitNo, Incarnation, SlotIndex};
+use ondisk::{CommitNo, Incarnation, LockKind, SlotIndex};
 
 use super::claim::{Claim, claim};
-use super::host::HostLock;
+use super::host::{HostLock, run_dir};
 use super::open::{ControlVolume, read};
 use super::session::{Parts, Session};
 use super::view::View;
@@ -93,15 +94,47 @@ fn run_login<T>(
     let (lock, parts, claimed) = log_on(volume, notes)?;
     let slot = SlotIndex(lock.1);
     let login = Login { session: Session::begin(parts, slot, &claimed)?, claimed };
+    let keeper = lock_keeper(&login.session)?;
     let done = while_kept(&login.session, || f(&login, notes));
     if login.session.is_live()
         && let Err(failure) = login.session.log_off()
     {
         tracing::warn!(event = "admin.log_off", %failure, "the administration slot was not left in order");
     }
+    if let Some(Err(e)) = keeper.map(Guardian::bye) {
+        tracing::warn!(event = "admin.log_off", error = %e, "the keeper of the lock does not say good-bye");
+    }
     drop(login);
     drop(lock);
     done
+}
+
+/// With byte-range locks a command that is stopped inside would keep all others out for ever: a guardian without gates lets
+/// go of its lock when the lease ends (section 5).
+fn lock_keeper(session: &Session) -> Result<Option<Guardian>, Failure> {
+    let superblock = &session.volume.superblock;
+    if superblock.lock != LockKind::Ofd {
+        return Ok(None);
+    }
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::failed("no log-on", format!("the lock has no keeper: {e}"), "look at this machine's process limits")
+    };
+    let lock_path = run_dir().join(format!("{}.{}.guardian.lock", superblock.uuid, session.me.slot));
+    let lease = superblock.timings.lease();
+    end_old(&lock_path, lease).map_err(|e| failed(&e))?;
+    let config = SpawnConfig {
+        program: "/proc/self/exe".into(),
+        args: vec!["guardian".into()],
+        envs: Vec::new(),
+        lock_path,
+        mount_root: None,
+        lease,
+        deadline: session.deadline.clone(),
+        timeout: lease,
+    };
+    let keeper = Guardian::spawn(config).map_err(|e| failed(&e))?;
+    session.share_ofd(&keeper).map_err(|e| failed(&e))?;
+    Ok(Some(keeper))
 }
 
 /// Runs `f` while a thread of its own polls slots and header, which extends the lease by the beats of the beating thread.

@@ -76,12 +76,6 @@ pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(doing("making the hidden directory in")(errno)),
     }
-    let lines = mountinfo::own().map_err(MountError::io("looking for the mount of", path))?;
-    let id = mount_id(&directory).map_err(MountError::io("looking for the mount of", path))?;
-    // A mount that an administrator made there is not ours to change.
-    if bound_on_itself(&lines, id) {
-        set_read_only(&directory, true).map_err(doing("making read-only"))?;
-    }
     Ok(MountRoot { path: path.to_owned(), directory: Arc::new(directory), making: Arc::new(making) })
 }
 
@@ -365,6 +359,8 @@ fn mount_at(directory: &OwnedFd) -> io::Result<Option<MountLine>> {
 /// Binds the directory on itself, private before anybody can see it, and opens the new mount.
 fn bind_private(path: &Path, directory: &OwnedFd) -> Result<OwnedFd, MountError> {
     let tree = clone_tree(directory).map_err(MountError::errno("binding", path))?;
+    // Now, while nobody can reach it: a program that has a file open for writing in it would prevent it.
+    set_read_only(&tree, true).map_err(MountError::errno("making read-only", path))?;
     move_mount(&tree, directory, Place::OnTop).map_err(MountError::errno("binding", path))?;
     // A shared parent has just made the new mount shared too.
     make_private(&tree).map_err(MountError::errno("making private", path))?;
