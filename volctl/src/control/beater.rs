@@ -163,10 +163,10 @@ impl Drop for Beater {
     /// Waits for a write under way, however long that takes: a next login must not overtake it.
     fn drop(&mut self) {
         let (done, _) = bounded(1);
-        if self.orders.send((Order::Stop, done)).is_ok() {
-            if let Some(thread) = self.thread.take() {
-                let _ = thread.join();
-            }
+        if self.orders.send((Order::Stop, done)).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
         }
     }
 }

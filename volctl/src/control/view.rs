@@ -202,10 +202,10 @@ impl View {
             (page.incarnation == incarnation && page.sequence >= sequence).then(|| PageView::Current(Arc::clone(page)))
         };
         let cached = &self.pages[slot.index()];
-        if cached.asked == Some((incarnation, sequence)) {
-            if let Some(view) = current(cached) {
-                return view;
-            }
+        if cached.asked == Some((incarnation, sequence))
+            && let Some(view) = current(cached)
+        {
+            return view;
         }
         let page = read_page(&self.geometry, &*self.device, slot).map(Arc::new);
         let cached = CachedPage { asked: Some((incarnation, sequence)), page };

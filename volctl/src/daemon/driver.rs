@@ -176,10 +176,10 @@ impl<'a> Driver<'a> {
         self.look_at_lease();
         let next = self.login.engine.next_poll();
         self.next_poll = Instant::now() + next;
-        if self.callers.has_monitors() {
-            if let Ok(status) = self.status() {
-                self.callers.show(&status);
-            }
+        if self.callers.has_monitors()
+            && let Ok(status) = self.status()
+        {
+            self.callers.show(&status);
         }
     }
 
@@ -412,10 +412,10 @@ impl<'a> Driver<'a> {
         self.login.session.deadline.end();
         // The guardian closes every gate now. One that is gone or stands still does not, and no later moment would do: the
         // next login may be long in coming.
-        if self.guardian_gone || self.warned {
-            if let Err(failure) = self.place.close_own() {
-                self.services.note_trouble("gate.fenced", &failure);
-            }
+        if (self.guardian_gone || self.warned)
+            && let Err(failure) = self.place.close_own()
+        {
+            self.services.note_trouble("gate.fenced", &failure);
         }
         // A job under way holds the workshop for as long as it has gates and mounts in hand.
         Ended::Lost { why, leaving: self.leaving }

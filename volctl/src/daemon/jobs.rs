@@ -92,14 +92,14 @@ impl Spec {
             name: table.name.to_string(),
             device: device.unwrap_or_else(|| PathBuf::from(table.device.as_str())),
             identity: Identity {
-                kind: table.fs.into(),
+                kind: table.fs,
                 fs_uuid: id.fs_uuid,
                 size_bytes: id.size,
                 offset_bytes: if id.enveloped { ondisk::envelope::ENVELOPE_BYTES } else { 0 },
                 wwid,
                 partition_uuid: Some(id.partition).filter(|p| !p.is_nil()),
             },
-            kind: table.fs.into(),
+            kind: table.fs,
             readers: table.readers,
         }
     }

@@ -246,10 +246,10 @@ impl Engine {
     }
 
     pub(crate) fn reader_unmounted(&mut self, volume: &mut Volume, closed: bool, busy: &[Busy]) {
-        if let Some(seen) = volume.mounted.take() {
-            if !closed {
-                volume.lingering.push(seen);
-            }
+        if let Some(seen) = volume.mounted.take()
+            && !closed
+        {
+            volume.lingering.push(seen);
         }
         if closed {
             volume.lingering.clear();

@@ -82,12 +82,12 @@ impl Engine {
                 _ if peer.reaped && !peer.is_off() => Some((peer.incarnation, page.clone())),
                 _ => None,
             };
-            if let Some((incarnation, held)) = over {
-                if self.reaper.note_death(peer.slot, incarnation, held, world.now) {
-                    let name = world.name(peer.slot);
-                    let text = format!("client {name} is dead: its incarnation {incarnation} was reaped");
-                    self.fact(Fact::of(FactKind::Reaped, "", text).client(name));
-                }
+            if let Some((incarnation, held)) = over
+                && self.reaper.note_death(peer.slot, incarnation, held, world.now)
+            {
+                let name = world.name(peer.slot);
+                let text = format!("client {name} is dead: its incarnation {incarnation} was reaped");
+                self.fact(Fact::of(FactKind::Reaped, "", text).client(name));
             }
             self.reaper.seen.insert(peer.slot, (peer.incarnation, page));
         }

@@ -1,6 +1,6 @@
 //! Read gates: one fresh read-only loop device for each generation, switched beneath the one before (section 8).
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use lockdriver::gate::Mode;
 use ondisk::{Generation, ReadersPolicy};
@@ -42,7 +42,7 @@ impl Workshop {
         Ok(JobDone::ReaderMounted { generation })
     }
 
-    fn put_reader(&self, spec: &Spec, generation: Generation, device: &PathBuf) -> Result<u64, Failure> {
+    fn put_reader(&self, spec: &Spec, generation: Generation, device: &Path) -> Result<u64, Failure> {
         let snapshot = spec.readers == ReadersPolicy::Snapshot;
         let subvol = snapshot.then(|| snapshot_name::path(generation));
         let mount = mount_reader(device, spec.kind, subvol.as_deref())

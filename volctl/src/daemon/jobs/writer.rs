@@ -86,10 +86,11 @@ impl Workshop {
         device: &Path,
         check: bool,
     ) -> Result<(Vec<Generation>, Option<Sample>), Failure> {
-        if check && self.check_before {
-            if let CheckOutcome::Damaged(text) = check_unchanged(device, spec.kind, CHECK_BUDGET) {
-                return Err(failed(spec, "its file system is damaged and is not mounted read-write", &text));
-            }
+        if check
+            && self.check_before
+            && let CheckOutcome::Damaged(text) = check_unchanged(device, spec.kind, CHECK_BUDGET)
+        {
+            return Err(failed(spec, "its file system is damaged and is not mounted read-write", &text));
         }
         let snapshot = spec.readers == ReadersPolicy::Snapshot;
         let mount = mount_writer(device, spec.kind, snapshot)
@@ -98,7 +99,7 @@ impl Workshop {
         if snapshot {
             let found =
                 list_snapshots(mount.directory()).map_err(|e| failed(spec, "its snapshots cannot be listed", &e))?;
-            snapshots = found.into_iter().map(Generation::from).collect();
+            snapshots = found.into_iter().collect();
         }
         let sample = sample(mount.directory()).ok();
         self.root

@@ -258,7 +258,7 @@ fn loop_nothing_is_written_to_the_host_where_a_volume_is_not_mounted() {
     let refused = fs::write(bed.root.path_of("w").join("file"), "beside it").unwrap_err();
     assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
     // The daemon itself can still make mount points, in this life and the next.
-    let again = crate::volumes::mounting::root::prepare_mount_root(bed.root.path()).unwrap();
+    let again = prepare_mount_root(bed.root.path()).unwrap();
     assert!(!again.detach("another").unwrap());
     assert!(bed.root.path_of("another").is_dir());
 }
