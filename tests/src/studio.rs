@@ -270,7 +270,7 @@ impl Studio {
     /// # Panics
     /// When it has, or the witness did not look.
     pub fn one_writer(&self) -> Report {
-        let report = self.witness.report();
+        let report = self.witness.look_again();
         assert!(report.samples > 0, "the witness was asleep");
         assert!(report.violations.is_empty(), "TWO WRITERS:\n{}", report.violations.join("\n"));
         report
