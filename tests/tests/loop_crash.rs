@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -347,5 +348,27 @@ fn loop_a_log_off_in_the_middle_of_a_hand_over_ends_it_in_order() {
     let begun = Instant::now();
     bob.write_access("footage");
     assert!(begun.elapsed() < Duration::from_millis(dead), "it left in order: {:?}", begun.elapsed());
+    studio.end();
+}
+
+#[test]
+fn loop_a_stopped_reader_of_an_exclusive_volume_is_shut_out_before_anybody_writes() {
+    let (studio, alice, bob) = Studio::pair(Fs::Ext4, &["--readers", "exclusive"]);
+    alice.write_access("footage");
+    write_synced(&alice.path("footage", "film"), &"frames".repeat(500_000));
+    let _ = alice.cli(&["release", "footage"]).ok();
+    bob.until_volume("footage", SOON, |v| v.state == VolumeState::Ro && !v.stale);
+    let film = File::open(bob.path("footage", "film")).expect("readable");
+    let stopped = Instant::now();
+    bob.signal(Signal::SIGSTOP);
+    takes_within(&alice, stopped, studio.timings.dead() + SLACK);
+    // Nothing of it was read before, so nothing of it is in a cache: its gate has to be asked, and is closed.
+    let refused = film.read_exact_at(&mut [0; 4096], 1 << 20).expect_err("never beside a writer");
+    assert_eq!(refused.raw_os_error(), Some(libc::EIO));
+    drop(film);
+    bob.signal(Signal::SIGCONT);
+    bob.until("bob is back", SOON, |s| s.incarnation > 1);
+    let _ = alice.cli(&["release", "footage"]).ok();
+    bob.until_state("footage", VolumeState::Ro, SOON);
     studio.end();
 }
