@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 use ondisk::client_page::AnswerVerdict;
-use ondisk::{Access, GrantState, MountState, ReadersPolicy, Uuid, VolumeEntry, VolumeTable};
+use ondisk::{Access, Grant, GrantState, MountState, ReadersPolicy, Uuid, VolumeEntry, VolumeTable};
 
 use super::volume::{Volume, Writer};
 use super::world::{Peer, World};
@@ -135,10 +135,8 @@ impl Engine {
         }
         let unbounded = |e: &VolumeEntry| e.inflight.bound().is_none() && e.capacity > 0;
         let own = self.page.volume(table.uuid).is_some_and(unbounded);
-        let writers = table.writer.is_some_and(|g| g.inflight.bound().is_none() && g.slot != self.me())
-            && table
-                .writer
-                .is_some_and(|g| entry(world.peer(g.slot), table.uuid).is_none_or(|e| e.inflight.bound().is_none()));
+        let unbounded_writer = |g: &Grant| g.slot != self.me() && ops::inflight_of(world, g, table.uuid).is_none();
+        let writers = table.writer.as_ref().is_some_and(unbounded_writer);
         (own || writers).then(|| {
             "no bound is known on how long this path may hold back a write; see docs/operations.md for the setting"
                 .to_owned()

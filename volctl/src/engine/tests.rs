@@ -1,7 +1,13 @@
 //! The engine in a studio: several clients over one world in memory, with virtual time, faults and an oracle.
 
+mod asking;
+mod desk;
 mod driving;
 mod kernel;
 mod people;
+mod reading;
 mod rng;
+mod rules;
+mod status;
 mod studio;
+mod traces;

@@ -64,17 +64,27 @@ fn act(s: &mut Studio, play: Play) {
             let wait = s.rng.one_in(2).then(|| s.rng.ms(100, 20_000));
             s.command(c, Command::Request { volume, message: Message::cut("please"), wait });
         }
-        6 => drop(s.command(c, Command::Withdraw { volume })),
+        6 => {
+            s.command(c, Command::Withdraw { volume });
+        }
         7..=9 => {
             let client = NAMES[s.rng.below(s.clients.len())].to_owned();
             let verdict =
                 [AnswerVerdict::Yes, AnswerVerdict::Yes, AnswerVerdict::No, AnswerVerdict::Later][s.rng.below(4)];
             s.command(c, Command::Answer { volume, client, verdict, message: Message::cut("well") });
         }
-        10 | 11 => drop(s.command(c, Command::Release { volume })),
-        12 => drop(s.command(c, Command::Refresh { volume })),
-        13 => drop(s.command(c, Command::Mount { volume })),
-        14 => drop(s.command(c, Command::Unmount { volume })),
+        10 | 11 => {
+            s.command(c, Command::Release { volume });
+        }
+        12 => {
+            s.command(c, Command::Refresh { volume });
+        }
+        13 => {
+            s.command(c, Command::Mount { volume });
+        }
+        14 => {
+            s.command(c, Command::Unmount { volume });
+        }
         15 => {
             let until = s.now + s.rng.ms(100, 6000);
             s.kernel.of(c, uuid).busy_until = until;
@@ -193,6 +203,7 @@ fn one_run(seed: u64, play: Play, acts: usize, log: bool) -> Studio {
         }
     }
     calm(&mut s, play);
+    s.run(Duration::from_secs(10));
     if s.broken.is_none() && !s.run_while(Duration::from_secs(400), is_settled) && s.broken.is_none() {
         let state = s.state();
         s.fail(format!("somebody waits for ever:\n{state}"));

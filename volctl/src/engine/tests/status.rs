@@ -1,0 +1,140 @@
+//! The status: states, reasons, and what a waiting volume waits for.
+
+use std::time::Duration;
+
+use ondisk::{GrantState, Incarnation, ReadersPolicy};
+
+use super::desk::{ALICE, BOB, CAROL, Desk, generation, grant, healthy};
+use crate::engine::{Command, Job, JobDone};
+use crate::wire::status::{VolumeState, WaitsFor};
+
+#[test]
+fn the_states_of_a_write_privilege_from_locked_to_read_only_again() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.step();
+    let status = desk.status();
+    assert_eq!((status.state, status.reason.as_deref()), (VolumeState::Locked, Some("not mounted yet")));
+    desk.settle();
+    let status = desk.status();
+    assert_eq!((status.state, status.mountpoint.as_deref()), (VolumeState::Ro, Some("/vol/v0")));
+    assert_eq!((status.generation.as_str(), status.seen_generation.as_str()), ("3.1", "3.1"));
+    desk.request(Some(Duration::from_secs(9)));
+    assert_eq!(desk.status().state, VolumeState::Requesting);
+    let mut seen = Vec::new();
+    for _ in 0..12 {
+        desk.step();
+        seen.push(desk.status().state);
+        if let Some(job) = desk.job() {
+            desk.end_job(healthy(&job));
+        } else if desk.effects.iter().any(|e| matches!(e, crate::engine::Effect::Table { .. })) {
+            desk.run_op().1.unwrap();
+        }
+        seen.push(desk.status().state);
+    }
+    seen.dedup();
+    assert_eq!(seen, [VolumeState::Requesting, VolumeState::Granted, VolumeState::Rw]);
+    let status = desk.status();
+    assert_eq!((status.writer.as_deref(), status.mountpoint.as_deref()), (Some("bob"), Some("/vol/v0")));
+    desk.effects.clear();
+    desk.command(Command::Release { volume: "v0".into() });
+    assert_eq!(desk.status().state, VolumeState::Releasing);
+    desk.settle();
+    desk.end_job(healthy(&Job::StopWriter { generation: generation(50, 1), always: true, force: false, check: false }));
+    desk.settle();
+    assert_eq!(desk.status().state, VolumeState::Ro);
+}
+
+#[test]
+fn without_a_gate_a_writer_has_no_mountpoint() {
+    let mut desk = Desk::with(ReadersPolicy::Live, |s| s.gateless = true).published();
+    desk.settle();
+    desk.request(None);
+    desk.settle();
+    let status = desk.status();
+    assert_eq!((status.state, status.mountpoint), (VolumeState::Rw, None));
+}
+
+#[test]
+fn a_locked_volume_says_why() {
+    let mut desk = Desk::new(ReadersPolicy::Exclusive).published().held_by(ALICE, 20);
+    desk.settle();
+    let status = desk.status();
+    assert_eq!(status.state, VolumeState::Locked);
+    assert_eq!(status.reason.as_deref(), Some("exclusive: alice has the write privilege"));
+    desk.table().writer = None;
+    desk.table().dirty_since = 0;
+    desk.table().permissions[1].access = ondisk::Access::None;
+    desk.settle();
+    assert_eq!(desk.status().reason.as_deref(), Some("rule mount access: this client has access none"));
+}
+
+#[test]
+fn a_request_to_a_silent_writer_waits_for_dead_and_then_for_in_flight() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published().held_by(ALICE, 20);
+    desk.settle();
+    desk.request(Some(Duration::from_secs(60)));
+    assert_eq!(desk.status().waits_for, None, "she answers");
+    desk.peers[0].beat_age = Duration::from_secs(5);
+    desk.step();
+    let status = desk.status();
+    assert_eq!((status.waits_for, status.wait_ms), (Some(WaitsFor::Dead), Some(7000)));
+    desk.peers[0].silent = true;
+    desk.peers[0].reaped = true;
+    desk.tables.header.reaped[0] = Incarnation(1);
+    desk.tables.header.commit.epoch += 10;
+    desk.step();
+    let status = desk.status();
+    assert_eq!((status.waits_for, status.wait_ms), (Some(WaitsFor::Inflight), Some(5000)));
+    // No bound: it waits for ever, and says so.
+    desk.table().writer =
+        Some(ondisk::Grant { inflight: ondisk::InFlight::UNBOUNDED, ..grant(ALICE, 20, GrantState::Held) });
+    desk.step();
+    let status = desk.status();
+    assert_eq!((status.waits_for, status.wait_ms), (Some(WaitsFor::Inflight), None));
+    assert!(status.enforcement_note.is_some_and(|n| n.contains("no bound")));
+}
+
+#[test]
+fn an_exclusive_grant_waits_for_the_readers_grace() {
+    let mut desk = Desk::new(ReadersPolicy::Exclusive).published();
+    desk.settle();
+    desk.edit_page(CAROL, |p| p.volumes[0].state = ondisk::MountState::ReadOnly);
+    desk.request(Some(Duration::from_secs(60)));
+    desk.settle();
+    let status = desk.status();
+    assert_eq!((status.state, status.waits_for), (VolumeState::Granted, Some(WaitsFor::Grace)));
+    assert!(status.wait_ms.is_some_and(|ms| ms < 3000));
+}
+
+#[test]
+fn a_reader_of_an_older_generation_is_stale_and_what_lingers_is_named() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.settle();
+    desk.table().permissions[1].auto_update = false;
+    desk.table().last = generation(30, 1);
+    desk.settle();
+    let status = desk.status();
+    assert!(status.stale && status.generation == "30.1" && status.seen_generation == "3.1");
+    desk.command(Command::Refresh { volume: "v0".into() });
+    for _ in 0..10 {
+        desk.step();
+        match desk.job() {
+            Some(Job::Retire) => desk.end_job(JobDone::Retired { lingering: vec![generation(3, 1)], busy: Vec::new() }),
+            Some(job) => desk.end_job(healthy(&job)),
+            None => {}
+        }
+    }
+    let status = desk.status();
+    assert!(!status.stale);
+    assert_eq!(status.mounted_generations, ["30.1", "3.1"]);
+}
+
+#[test]
+fn the_queue_is_shown_in_its_order() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published().held_by(BOB, 20);
+    desk.ask_from(CAROL, 9, 1);
+    desk.ask_from(ALICE, 8, 2);
+    desk.settle();
+    let names: Vec<String> = desk.status().waiting.into_iter().map(|w| w.client).collect();
+    assert_eq!(names, ["carol", "alice"]);
+}
