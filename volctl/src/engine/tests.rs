@@ -3,6 +3,7 @@
 mod asking;
 mod desk;
 mod driving;
+mod faults;
 mod kernel;
 mod people;
 mod reading;

@@ -326,9 +326,9 @@ fn a_yes_that_open_files_prevent_becomes_a_later_that_names_them() {
     assert_eq!((said.verdict, said.message.as_str()), (AnswerVerdict::Later, "in use: vi (PID 7, user u)"));
 }
 
-/// The yes comes last: stop, publish, close, clear the field with `next`, and only then the answer.
+/// Section 7: stop, publish, close the gate; the yes stands beside "gate closed", and the table names the asker next.
 #[test]
-fn the_answer_yes_comes_after_the_table_names_the_next() {
+fn a_yes_is_never_said_before_the_gate_is_closed() {
     let mut desk = writer();
     desk.ask_from(CAROL, 9, 4);
     desk.ask_from(ALICE, 8, 3);
@@ -336,9 +336,9 @@ fn the_answer_yes_comes_after_the_table_names_the_next() {
     desk.effects.clear();
     desk.command(answer("carol", AnswerVerdict::Yes));
     let job = desk.job().unwrap();
+    assert!(desk.engine.page().answers.is_empty());
     desk.end_job(healthy(&job));
     assert_eq!(desk.own().state, MountState::GateClosed);
-    assert!(desk.engine.page().answers.is_empty());
     let (op, done) = desk.run_op();
     assert!(done.is_ok());
     assert!(matches!(op, TableOp::Release { next: Some((CAROL, RequestId(9))), .. }), "{op:?}");
@@ -421,11 +421,11 @@ fn a_full_page_of_answers_never_leaves_an_asker_without_one() {
 #[test]
 fn the_thirty_third_request_is_refused_by_name() {
     let mut desk = live().held_by(ALICE, 20);
-    for n in 0..REQUESTS as u128 {
+    for n in 0..REQUESTS as u64 {
         desk.engine.page.requests.push(Request {
-            id: RequestId(n as u64),
+            id: RequestId(n),
             number: 1,
-            volume: Uuid::from_u128(n + 100),
+            volume: Uuid::from_u128(u128::from(n) + 100),
             to: ALICE,
             created_ms: 0,
             message: Message::default(),

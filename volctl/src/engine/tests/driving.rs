@@ -236,12 +236,10 @@ impl Studio {
             if i == c || !peer.known || peer.incarnation == Incarnation(0) {
                 continue;
             }
-            if matches!(sight.3, PageView::Unknown) {
-                if let Some(page) = self.pages[i].as_ref() {
-                    if page.incarnation == sight.2.0 && page.sequence >= sight.2.1 {
-                        sight.3 = PageView::Current(Arc::clone(page));
-                    }
-                }
+            let fits = |page: &&Arc<ClientPage>| page.incarnation == sight.2.0 && page.sequence >= sight.2.1;
+            let newer = self.pages[i].as_ref().filter(|_| matches!(sight.3, PageView::Unknown)).filter(fits);
+            if let Some(page) = newer {
+                sight.3 = PageView::Current(Arc::clone(page));
             }
             peer.page = sight.3.clone();
         }
@@ -428,10 +426,10 @@ impl Studio {
         self.note(|_| format!("{}: job of {volume} ended: {done:?}", NAMES[c]));
         match (&done, job) {
             (JobDone::Published { generation: Some(generation), .. }, _)
-            | (JobDone::Stopped { generation: Some(generation), .. }, Job::StopWriter { .. }) => {
-                if live {
-                    self.raise(c, volume, *generation);
-                }
+            | (JobDone::Stopped { generation: Some(generation), .. }, Job::StopWriter { .. })
+                if live =>
+            {
+                self.raise(c, volume, *generation);
             }
             (JobDone::WriterMounted { .. }, Job::MountWriter { .. }) => {
                 let engine = self.clients[c].engine.as_ref();

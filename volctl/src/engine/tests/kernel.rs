@@ -187,10 +187,8 @@ impl Kernel {
                 continue;
             }
             let disk = self.disks.get_mut(volume).expect("every volume has a disk");
-            if let Some(writer) = gates.writer.take() {
-                if !inflight.is_zero() {
-                    disk.late.push((client, writer.epoch, now + inflight));
-                }
+            if let Some(writer) = gates.writer.take().filter(|_| !inflight.is_zero()) {
+                disk.late.push((client, writer.epoch, now + inflight));
             }
             if disk.readers != ReadersPolicy::Live {
                 gates.readers.clear();

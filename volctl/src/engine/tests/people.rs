@@ -270,7 +270,7 @@ fn all_leave(s: &mut Studio) {
 fn check_readers(s: &mut Studio) {
     let tables = s.tables.clone();
     for table in tables.volumes.iter().flatten() {
-        for c in 0..s.clients.len() {
+        for (c, name) in NAMES.iter().enumerate().take(s.clients.len()) {
             let Some(volume) = s.clients[c].engine.as_ref().and_then(|e| e.volumes.get(&table.uuid)) else { continue };
             let locked = table.readers == ReadersPolicy::Exclusive && table.writer.is_some();
             let writes = table.writer.is_some_and(|g| g.slot.index() == c);
@@ -283,7 +283,7 @@ fn check_readers(s: &mut Studio) {
             }
             if let Some(wrong) = wrong {
                 let state = s.state();
-                s.fail(format!("{} {wrong}: {}\n{state}", NAMES[c], table.name));
+                s.fail(format!("{name} {wrong}: {}\n{state}", table.name));
                 return;
             }
         }
@@ -304,7 +304,9 @@ fn play(name: &str, play: Play, acts: usize, seeds: u64) {
         if s.broken.is_some() {
             let s = one_run(seed, play, acts, true);
             let lines = s.log.unwrap_or_default();
-            let from = lines.len().saturating_sub(env("VOLCTL_LINES").map_or(160, |n| n as usize));
+            let from = lines
+                .len()
+                .saturating_sub(env("VOLCTL_LINES").map_or(160, |n| usize::try_from(n).unwrap_or(usize::MAX)));
             let broken = s.broken.unwrap_or_default();
             panic!("{name}, seed {seed}: {broken}\n{}\nseed {seed}: {broken}", lines[from..].join("\n"));
         }
