@@ -15,6 +15,8 @@ mod loop_answers;
 mod loop_bad_input;
 mod loop_busy;
 mod loop_churn;
+mod loop_control_damage;
+mod loop_control_lost;
 mod loop_crash;
 mod loop_demo;
 mod loop_ends;
