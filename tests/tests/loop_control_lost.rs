@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use lockdriver::device::AlignedBuf;
 use nix::sys::signal::{Signal, kill};
+use ondisk::{SlotIndex, SlotSector};
 use volctl::wire::status::VolumeState;
-use volctl_tests::studio::{Client, FAST, Fs, LoopDevice, Options, Studio, Timings, run, write_synced};
+use volctl_tests::studio::{Client, FAST, Fs, LoopDevice, Options, Studio, Surgery, Timings, run, write_synced};
 
 const SOON: Duration = Duration::from_secs(8);
 /// A lease long enough that what happens before its end can be told from its end.
@@ -188,5 +190,75 @@ fn loop_a_control_image_cut_short_is_damage_that_is_told_and_goes_with_its_copy(
     alice.start();
     alice.logged_on();
     alice.until_state("footage", VolumeState::Ro, SOON);
+    studio.end();
+}
+
+#[test]
+fn loop_a_cable_out_in_the_middle_of_publishes_leaves_nobody_frozen() {
+    let (studio, cable) = cuttable(FAST);
+    let alice = studio.client_with("alice", &Options::default().set("publish", "50ms"));
+    studio.volume("footage", Fs::Ext4, &["--readers", "live"]);
+    studio.allow(&alice, "footage", "write");
+    alice.start();
+    for turn in 0..5 {
+        alice.logged_on();
+        alice.write_access("footage");
+        let directory = alice.path("footage", "");
+        // A program that always has something under way: frozen, it would not come back.
+        let program = std::thread::spawn(move || {
+            let begun = Instant::now();
+            let mut longest = Duration::ZERO;
+            for count in 0_u64.. {
+                let before = Instant::now();
+                let written = fs::write(directory.join(format!("f{}", count % 20)), vec![1; 64 << 10]);
+                longest = longest.max(before.elapsed());
+                if written.is_err() || begun.elapsed() > Duration::from_secs(15) {
+                    break;
+                }
+            }
+            longest
+        });
+        std::thread::sleep(Duration::from_millis(300 + turn * 13));
+        cable.cut();
+        gate_closes(&studio, FAST.lease() + Duration::from_secs(1));
+        studio.wait_until("the program gets its error", Duration::from_secs(3), || program.is_finished());
+        println!("turn {turn}: the longest write took {:?}", program.join().expect("the program"));
+        cable.mend();
+        alice.logged_on();
+    }
+    // Replays what the last one left.
+    alice.write_access("footage");
+    end(studio, cable, &[&alice]);
+}
+
+#[test]
+fn loop_beats_that_its_own_clock_cannot_explain_end_a_login() {
+    let (studio, alice, bob) = Studio::pair(Fs::Ext4, &["--readers", "live"]);
+    alice.write_access("footage");
+    bob.stop();
+    let before = alice.status().incarnation;
+    let surgery = Surgery::open(&studio.control);
+    let slot = SlotIndex(bob.slot());
+    let places = [0, 1].map(|sector| surgery.geometry.slot_sector(slot, sector));
+    let counts = places.into_iter().filter_map(|place| {
+        let bytes = surgery.read(place.offset, surgery.geometry.stride());
+        SlotSector::decode(&bytes, place).valid().map(|sector| (place, sector))
+    });
+    let (place, mut sector) = counts.max_by_key(|(_, sector)| sector.incarnation).expect("bob's slot");
+    let mut forge = |beats: u64| {
+        sector.beat += beats;
+        let mut block = AlignedBuf::zeroed(surgery.geometry.stride());
+        sector.encode(place, &mut block);
+        surgery.write(place.offset, &block);
+    };
+    // A beat that came late, and the next one with it: that happens.
+    forge(2);
+    std::thread::sleep(FAST.lease());
+    assert_eq!(alice.status().incarnation, before);
+    // Ten seconds of beats at once: it is this machine that stood still.
+    forge(40);
+    alice.until("it has logged on anew", FAST.dead(), |s| s.incarnation > before);
+    assert!(alice.events("lease.lost").iter().any(|e| e["text"].to_string().contains("stood still")));
+    alice.write_access("footage");
     studio.end();
 }
