@@ -8,6 +8,7 @@ pub mod hooks;
 pub mod jobs;
 pub mod login;
 pub mod notify;
+pub mod pace;
 pub mod reply;
 pub mod run;
 pub mod services;

@@ -164,6 +164,11 @@ impl Session {
         Ok(look(&world))
     }
 
+    /// Grows whenever a poll shows other tables or another page of somebody.
+    pub fn changes(&self) -> u64 {
+        lock(&self.view).changes
+    }
+
     /// The world of the last poll once more.
     ///
     /// # Errors

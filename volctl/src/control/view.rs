@@ -43,6 +43,8 @@ pub struct View {
     torn_since: Option<Duration>,
     /// Which of the engine's pages was on disk before the last poll began.
     pub page_on_disk: u64,
+    /// How often a poll showed other tables, or another page of somebody, than the one before.
+    pub changes: u64,
     begun: Duration,
     ended: Duration,
 }
@@ -63,6 +65,7 @@ impl View {
             peers: Vec::with_capacity(geometry.slot_count()),
             torn_since: None,
             page_on_disk: 0,
+            changes: 0,
             begun: Duration::ZERO,
             ended: Duration::ZERO,
             geometry: geometry.clone(),
@@ -148,6 +151,7 @@ impl View {
                 }
                 LoadStep::Done(tables) => {
                     self.torn_since = None;
+                    self.changes += 1;
                     self.tables = Some(Arc::new(tables));
                     return Ok(());
                 }
@@ -208,6 +212,9 @@ impl View {
             return view;
         }
         let page = read_page(&self.geometry, &*self.device, slot).map(Arc::new);
+        if cached.asked != Some((incarnation, sequence)) || cached.page != page {
+            self.changes += 1;
+        }
         let cached = CachedPage { asked: Some((incarnation, sequence)), page };
         let view = current(&cached).unwrap_or(PageView::Unknown);
         self.pages[slot.index()] = cached;

@@ -14,10 +14,11 @@ use super::calls::{self, Callers};
 use super::config::Config;
 use super::jobs::{Finished, Spec};
 use super::login::{Login, Place};
+use super::pace::Pace;
 use super::services::Services;
 use super::socket::Incoming;
 use crate::engine::status::Surroundings;
-use crate::engine::{Command, Effect, JobDone, OpDone, OpTag, TableOp, World, ops};
+use crate::engine::{Command, Effect, Job, JobDone, OpDone, OpTag, TableOp, World, ops};
 use crate::wire::outcome::Failure;
 use crate::wire::status::{ControlStatus, SemaphoreStatus, Status, Warning};
 
@@ -44,6 +45,9 @@ pub enum Ended {
     },
 }
 
+/// Between two statuses for those who watch, while nothing is done.
+const SHOW: Duration = Duration::from_millis(100);
+
 type OpOutcome = (OpTag, Result<OpDone, Failure>);
 
 /// One login at work.
@@ -62,6 +66,10 @@ pub struct Driver<'a> {
     ops_done: Receiver<OpOutcome>,
     hook_answers: (Sender<Command>, Receiver<Command>),
     next_poll: Instant,
+    pace: Pace,
+    /// Something was done since the last poll.
+    acted: bool,
+    next_show: Instant,
     warned: bool,
     control_trouble: Option<Failure>,
     /// Half of the lease has run, and people were told.
@@ -86,6 +94,7 @@ impl<'a> Driver<'a> {
         let (ops, inbox) = bounded::<(OpTag, TableOp)>(1024);
         let (report, ops_done) = unbounded();
         let session = Arc::clone(&login.session);
+        let pace = Pace::new(session.volume.superblock.timings.poll());
         let work = move || {
             for (tag, op) in inbox {
                 let done = session.transact(&mut |actor, world| ops::apply(&op, actor, world));
@@ -113,6 +122,9 @@ impl<'a> Driver<'a> {
             ops_done,
             hook_answers: bounded(64),
             next_poll: Instant::now(),
+            pace,
+            acted: false,
+            next_show: Instant::now(),
             warned: false,
             control_trouble: None,
             lease_low: false,
@@ -130,6 +142,7 @@ impl<'a> Driver<'a> {
         let jobs_done = self.jobs_done.clone();
         let ops_done = self.ops_done.clone();
         let answers = self.hook_answers.1.clone();
+        let mut polled = false;
         loop {
             if !self.login.session.is_live() {
                 let why = self.login.session.why_ended();
@@ -143,6 +156,13 @@ impl<'a> Driver<'a> {
                 return self.log_off();
             }
             let wait = self.next_poll.saturating_duration_since(Instant::now());
+            // Callers without end must not hold up the polls, by which the lease lives; nor slow polls the callers.
+            if wait.is_zero() && !std::mem::replace(&mut polled, true) {
+                self.poll();
+                self.carry_out();
+                continue;
+            }
+            polled = false;
             select! {
                 recv(calls) -> call => if let Ok(call) = call { self.call(call) },
                 recv(told) -> word => self.leave(word.unwrap_or(Told::EndNow)),
@@ -174,11 +194,21 @@ impl<'a> Driver<'a> {
         }
         self.look_at_guardian();
         self.look_at_lease();
-        let next = self.login.engine.next_poll();
+        let wanted = self.login.engine.next_poll();
+        let acted = std::mem::take(&mut self.acted);
+        let next = self.pace.next(wanted, self.login.session.changes(), acted, boottime());
         self.next_poll = Instant::now() + next;
+        self.show(acted);
+    }
+
+    /// Whoever watches sees what is done at once, and ages that grow now and then.
+    fn show(&mut self, acted: bool) {
+        let due = acted || Instant::now() >= self.next_show;
         if self.callers.has_monitors()
+            && due
             && let Ok(status) = self.status()
         {
+            self.next_show = Instant::now() + SHOW;
             self.callers.show(&status);
         }
     }
@@ -323,6 +353,7 @@ impl<'a> Driver<'a> {
     /// Carries the effects out in their order. A page that cannot be written holds up everything behind it.
     fn carry_out(&mut self) {
         while let Some(effect) = self.waiting.pop_front() {
+            self.acted |= acts(&effect);
             match effect {
                 Effect::Page => {
                     let page = self.login.engine.page().clone();
@@ -345,7 +376,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn start_job(&mut self, volume: ondisk::Uuid, job: crate::engine::Job) {
+    fn start_job(&mut self, volume: ondisk::Uuid, job: Job) {
         let spec = self.login.session.look(|world| Self::spec(world, volume, self.config));
         if let Ok(Some(spec)) = spec {
             self.specs.insert(volume, spec);
@@ -424,5 +455,16 @@ impl<'a> Driver<'a> {
     /// What the user took away stays away over a restart.
     fn remember(&self) {
         self.services.memory.keep(&self.login.engine.unmounted());
+    }
+}
+
+/// What a volume needs now and then, or people are told, is not what somebody waits for.
+fn acts(effect: &Effect) -> bool {
+    match effect {
+        Effect::Fact(_) => false,
+        Effect::Job { job, .. } => {
+            !matches!(job, Job::Probe { .. } | Job::Retire | Job::Publish { .. } | Job::Delete { .. })
+        }
+        _ => true,
     }
 }
