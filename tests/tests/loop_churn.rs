@@ -53,7 +53,7 @@ fn churn(directory: PathBuf) -> Churn {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let name = (random >> 33) % FILES;
             let path = directory.join(format!("f{name}"));
-            if (random >> 20) % 8 == 0 {
+            if (random >> 20).is_multiple_of(8) {
                 let _ = fs::remove_file(&path);
             } else {
                 // Written beside it and renamed over it: at no instant is there a part of it under its name.
