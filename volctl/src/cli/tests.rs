@@ -101,7 +101,7 @@ fn every_command_line_of_the_contract_is_understood() {
         "demo --keep",
         "bench",
         "bench lock",
-        "bench handover --rounds 5 --clients 3",
+        "bench handover --rounds 5 --dir /var/tmp",
         "bench poll",
         "bench refresh",
         "completions bash",
