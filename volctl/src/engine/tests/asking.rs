@@ -58,7 +58,10 @@ fn a_free_volume_is_granted_and_mounted_at_once_even_without_wait() {
 /// measure: a writer that dies before its first look at the volume could never be followed.
 #[test]
 fn the_grant_carries_the_measured_in_flight_time() {
-    let desk = writer();
+    // It was never mounted here, so that no look at it has measured anything yet.
+    let mut desk = Desk::with(ReadersPolicy::Live, |s| s.unmounted = vec![V]).published();
+    desk.request(None);
+    desk.settle();
     let grant = desk.tables.volumes[0].as_ref().unwrap().writer.unwrap();
     assert_eq!(grant.inflight, ondisk::InFlight(1234));
 }
@@ -170,6 +173,7 @@ fn what_is_withdrawn_while_it_is_granted_is_given_back() {
     assert_eq!(desk.writer(), Some(BOB), "the transaction was on its way");
     desk.settle();
     assert_eq!(desk.writer(), None);
+    assert!(!desk.effects.iter().any(|e| matches!(e, Effect::Fact(f) if f.kind == FactKind::Granted)), "not mounted");
     assert_eq!(desk.tables.volumes[0].as_ref().unwrap().dirty_since, 0);
 }
 

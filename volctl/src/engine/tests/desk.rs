@@ -246,6 +246,23 @@ impl Desk {
         }
     }
 
+    /// Carries jobs out until one comes that is waited for.
+    pub(super) fn settle_until(&mut self, wanted: impl Fn(&Effect) -> bool) {
+        for _ in 0..20 {
+            if self.effects.iter().any(&wanted) {
+                return;
+            }
+            self.step();
+            if self.effects.iter().any(&wanted) {
+                return;
+            }
+            if let Some(job) = self.job() {
+                self.end_job(healthy(&job));
+            }
+        }
+        panic!("it never comes");
+    }
+
     /// So much later, with everything carried out.
     pub(super) fn wait(&mut self, time: Duration) {
         self.now += time;

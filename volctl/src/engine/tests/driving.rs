@@ -432,7 +432,9 @@ impl Studio {
                 self.raise(c, volume, *generation);
             }
             (JobDone::WriterMounted { .. }, Job::MountWriter { .. }) => {
+                // What is mounted only to be brought in order may have to go back before the own request is served.
                 let engine = self.clients[c].engine.as_ref();
+                let engine = engine.filter(|e| e.volumes.get(&volume).is_some_and(|v| !v.cleaning));
                 if let Some(request) = engine.and_then(|e| e.page().request(volume).map(|r| r.id)) {
                     self.mounted_for.insert(request, self.clients[c].life);
                 }

@@ -214,6 +214,12 @@ fn one_run(seed: u64, play: Play, acts: usize, log: bool) -> Studio {
     if s.broken.is_none() {
         all_leave(&mut s);
     }
+    // A busy loop would show here: something is always tried again only after a pause.
+    let seconds = usize::try_from(s.now.as_secs()).expect("a short run").saturating_sub(90);
+    let (jobs, transactions) = (s.jobs_run, s.transactions);
+    if s.broken.is_none() && (jobs > 12 * seconds || transactions > 4 * seconds + 4 * acts) {
+        s.fail(format!("{jobs} jobs and {transactions} transactions in {seconds} s"));
+    }
     s
 }
 

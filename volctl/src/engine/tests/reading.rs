@@ -252,6 +252,37 @@ fn a_writer_deletes_only_what_it_retired_and_nobody_holds() {
     assert_eq!(deleted(&mut unknown), [generation(3, 1)]);
 }
 
+/// Trace A8, the writer's half. Red when `deletable` does not compare with `page_on_disk`.
+#[test]
+fn a_writer_deletes_nothing_by_pages_that_it_read_before_its_retirement_was_on_disk() {
+    let mut desk = Desk::new(ReadersPolicy::Snapshot).published();
+    desk.table().dirty_since = 2;
+    desk.request(None);
+    let publish = loop {
+        desk.step();
+        match desk.job() {
+            Some(job @ Job::Publish { .. }) => break job,
+            Some(Job::MountWriter { .. }) => {
+                desk.end_job(JobDone::WriterMounted { snapshots: vec![generation(3, 1)] });
+            }
+            Some(job) => desk.end_job(healthy(&job)),
+            None => assert!(desk.now < Duration::from_secs(1002), "no publish comes"),
+        }
+        if desk.effects.iter().any(|e| matches!(e, Effect::Table { .. })) {
+            desk.run_op().1.unwrap();
+        }
+    };
+    let before = desk.on_disk;
+    desk.end_job(healthy(&publish));
+    assert_eq!(desk.own().retired, generation(3, 1));
+    let is_delete = |e: &Effect| matches!(e, Effect::Job { job: Job::Delete { .. }, .. });
+    let written = std::mem::replace(&mut desk.on_disk, before);
+    desk.step();
+    assert!(!desk.effects.iter().any(is_delete));
+    desk.on_disk = written;
+    desk.settle_until(is_delete);
+}
+
 /// What a dead reader held is kept for ten minutes, over its next log-on. Red when `watch_deaths` forgets the page.
 #[test]
 fn a_dead_readers_snapshots_are_kept_over_its_next_log_on() {
