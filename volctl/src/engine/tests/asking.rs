@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ondisk::client_page::{ANSWERS, AnswerVerdict, REQUESTS};
 use ondisk::{
-    Access, Answer, AutoResponse, GrantState, Message, MountState, ReadersPolicy, Request, RequestId, SlotIndex, Uuid,
+    Answer, AutoResponse, GrantState, Message, MountState, ReadersPolicy, Request, RequestId, SlotIndex, Uuid,
 };
 
 use super::desk::{ALICE, BOB, CAROL, Desk, V, grant, healthy};
@@ -489,14 +489,4 @@ fn three_that_ask_at_once_get_it_one_after_the_other_in_order() {
         let grants: Vec<u16> = studio.grants.iter().map(|g| g.1.0).collect();
         assert_eq!(grants, [3, 0, 1, 2], "seed {seed}");
     }
-}
-
-#[test]
-fn a_client_with_no_access_never_mounts() {
-    let mut desk = Desk::new(ReadersPolicy::Live).published();
-    desk.table().permissions[1].access = Access::None;
-    desk.settle();
-    assert!(desk.effects.iter().all(|e| !matches!(e, Effect::Job { .. })));
-    let id = desk.command(Command::Mount { volume: "v0".into() });
-    assert_eq!(desk.failure(id).why, "rule mount access: bob has access none to v0");
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ondisk::{Access, ReadersPolicy};
 
-use super::desk::{BOB, parts, why, world};
-use crate::engine::rules;
+use super::desk::{BOB, Desk, parts, why, world};
+use crate::engine::{Command, Effect, rules};
 
 #[test]
 fn each_rule_refuses_in_its_order_with_its_own_words() {
@@ -44,4 +44,14 @@ fn a_takeover_needs_an_administrator() {
     assert_eq!(why(refused), "rule admin: bob is not an administrator");
     tables.clients[1].as_mut().unwrap().admin = true;
     assert!(rules::is_admin(&world(Duration::ZERO, &tables, &peers), BOB).is_ok());
+}
+
+#[test]
+fn a_client_with_no_access_never_mounts() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.table().permissions[1].access = Access::None;
+    desk.settle();
+    assert!(desk.effects.iter().all(|e| !matches!(e, Effect::Job { .. })));
+    let id = desk.command(Command::Mount { volume: "v0".into() });
+    assert_eq!(desk.failure(id).why, "rule mount access: bob has access none to v0");
 }
