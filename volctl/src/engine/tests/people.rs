@@ -256,6 +256,7 @@ fn all_leave(s: &mut Studio) {
     check_readers(s);
     for c in 0..s.clients.len() {
         s.leave(c, false);
+        s.stays_away(c);
     }
     let gone = |s: &Studio| s.clients.iter().all(|c| !c.up);
     if !s.run_while(Duration::from_secs(60), gone) && s.broken.is_none() {
