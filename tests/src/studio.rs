@@ -145,6 +145,8 @@ impl Studio {
         args.extend(more);
         let made = run(&args).ok();
         let uuid = made.json()["uuid"].as_str().expect("init names the UUID").to_owned();
+        // For whoever has to take it all away if this run is killed.
+        std::fs::write(dir.path().join(leftovers::UUID_FILE), &uuid).expect("a small file");
         let witness = Witness::start(dir.path());
         Self { dir, control, uuid, timings, witness, clients: Mutex::default(), volumes: Mutex::default() }
     }

@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 const PREFIX: &str = "volctl-test-";
+/// Names the tables of a studio, in its directory.
+pub(super) const UUID_FILE: &str = "uuid";
 /// Where lock files lie.
 const RUN: &str = "/run/volctl";
 /// How long a guardian has to close its gates and go by itself.
@@ -37,7 +39,8 @@ fn sweep(parent: &Path) {
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             end_processes(&entry.path());
-            take_away(&entry.path(), None);
+            let uuid = fs::read_to_string(entry.path().join(UUID_FILE)).ok();
+            take_away(&entry.path(), uuid.as_deref());
             let _ = fs::remove_dir_all(entry.path());
         }
     }
