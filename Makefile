@@ -1,6 +1,6 @@
 # What people type. Each target says what it needs when it cannot go on; nothing here is needed to read the code.
 #
-#   make demo          try volctl on this machine, with two clients and loop devices (root); KEEP=1 leaves it running
+#   make demo          try volctl on this machine, with three clients on loop devices (root); KEEP=1 leaves it running
 #   make test          format, lints, unit tests, and with root the tests on loop devices
 #   make build         the program, optimised: $(RELEASE)
 #   make lint          format and lints alone
