@@ -49,7 +49,7 @@ pub struct LockFile {
 pub struct SlotSector {
     /// The login that wrote it.
     pub incarnation: Incarnation,
-    /// Grows at each write.
+    /// Grows at most once a `beat`, however often the slot is written.
     pub beat: u64,
     /// Sequence of the client page written before it.
     pub page_sequence: u64,
