@@ -267,6 +267,12 @@ impl Studio {
         let _ = run(&["check", &path]).ok();
     }
 
+    /// A limit, and on top of it the time for which the machine stood still for everybody.
+    #[must_use]
+    pub fn patience(&self, limit: Duration) -> Duration {
+        limit + self.witness.report().stalled
+    }
+
     /// What the witness saw so far has no two writers in it.
     ///
     /// # Panics

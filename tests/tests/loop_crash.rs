@@ -84,14 +84,14 @@ fn nothing_left(studio: &Studio, client: &Client) {
     println!("nothing left of {} after {:?}", client.name(), begun.elapsed());
 }
 
-/// `taker` asks and has it within the death time and a little; returns how long that took since `since`.
-fn takes_within(taker: &Client, since: Instant, limit: Duration) -> Duration {
+/// `taker` asks and has it within the death time and a little, counted from `since`.
+fn takes_within(studio: &Studio, taker: &Client, since: Instant, limit: Duration) {
     let _ = taker.cli(&["request", "footage", "--wait", "20s"]).ok();
     let took = since.elapsed();
     println!("{} has it after {took:?}", taker.name());
+    let limit = studio.patience(limit);
     assert!(took < limit, "{} has it only after {took:?}, not within {limit:?}", taker.name());
     taker.until_state("footage", VolumeState::Rw, SOON);
-    took
 }
 
 fn killed_writer(fs: Fs, more: &[&str]) {
@@ -102,7 +102,7 @@ fn killed_writer(fs: Fs, more: &[&str]) {
         .wait_until("a few lines", SOON, || fs::metadata(alice.path("footage", "lines")).is_ok_and(|m| m.len() > 100));
     let killed = Instant::now();
     alice.kill();
-    takes_within(&bob, killed, studio.timings.dead() + SLACK);
+    takes_within(&studio, &bob, killed, studio.timings.dead() + SLACK);
     let written = scribe.end();
     assert!(written.refused.is_some(), "the gate was closed under the program");
     has_lines(bob.path("footage", "lines"), written.last);
@@ -167,7 +167,7 @@ fn loop_a_stopped_writer_is_shut_out_before_another_gets_in_and_stays_out() {
     let closed_at = sectors(&gate);
     let _ = asking.wait().ok();
     println!("bob has it after {:?}", stopped.elapsed());
-    assert!(stopped.elapsed() < studio.timings.dead() + SLACK);
+    assert!(stopped.elapsed() < studio.patience(studio.timings.dead() + SLACK));
     let report = studio.one_writer();
     let opened = report.opened(&image, &bob.mount_root(), stopped).expect("bob's mount was seen");
     assert!(refused < opened, "refused {:?} after bob's mount", refused.duration_since(opened));
@@ -204,7 +204,7 @@ fn loop_an_asker_that_dies_right_after_asking_leaves_no_trap() {
     // What stands is either seen as gone, or handed over to nobody: alice has it back at once or after bob's death.
     let _ = alice.cli(&["release", "footage"]).ok();
     let since = Instant::now();
-    takes_within(&alice, since, studio.timings.dead() + SLACK);
+    takes_within(&studio, &alice, since, studio.timings.dead() + SLACK);
     bob.start();
     bob.logged_on();
     alice.until("the request stands again", SOON, |s| s.requests.iter().any(|r| r.message == "quick"));
@@ -226,7 +226,7 @@ fn loop_an_asker_that_dies_right_after_the_yes_leaves_no_trap() {
         bob.kill();
         let since = Instant::now();
         let _ = answering.wait();
-        takes_within(&alice, since, studio.timings.dead() + SLACK);
+        takes_within(&studio, &alice, since, studio.timings.dead() + SLACK);
         assert_eq!(fs::read_to_string(alice.path("footage", "film")).expect("there"), format!("take {pause}"));
         let _ = alice.cli(&["release", "footage"]).ok();
         bob.start();
@@ -253,7 +253,7 @@ fn writer_dies_after_yes(fs: Fs, more: &[&str], pauses: &[u64]) {
         alice.kill();
         let _ = asking.wait().ok();
         println!("killed {pause} ms after the yes: bob has it after {:?}", killed.elapsed());
-        assert!(killed.elapsed() < studio.timings.dead() + SLACK);
+        assert!(killed.elapsed() < studio.patience(studio.timings.dead() + SLACK));
         let _ = answering.wait();
         bob.until_state("footage", VolumeState::Rw, SOON);
         assert_eq!(fs::read_to_string(bob.path("footage", "film")).expect("nothing stable is lost"), text);
@@ -290,7 +290,7 @@ fn loop_without_its_guardian_a_daemon_closes_everything_and_logs_on_anew() {
     let back = alice.until("alice is back", SOON, |s| s.incarnation > 1);
     println!("back as incarnation {} after {:?}", back.incarnation, killed.elapsed());
     assert!(guardian_pid(&studio.uuid, alice.slot()).is_some(), "with a new guardian");
-    takes_within(&bob, killed, studio.timings.dead() + SLACK * 2);
+    takes_within(&studio, &bob, killed, studio.timings.dead() + SLACK * 2);
     has_lines(bob.path("footage", "lines"), written.last);
     studio.end();
 }
@@ -334,7 +334,11 @@ fn loop_a_log_off_in_the_middle_of_a_hand_over_ends_it_in_order() {
     let begun = Instant::now();
     alice.stop();
     let _ = asking.wait().ok();
-    assert!(begun.elapsed() < Duration::from_millis(dead), "no death is waited for: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < studio.patience(Duration::from_millis(dead)),
+        "no death is waited for: {:?}",
+        begun.elapsed()
+    );
     alice.start();
     alice.logged_on();
     // The asker leaves instead of taking it.
@@ -348,7 +352,7 @@ fn loop_a_log_off_in_the_middle_of_a_hand_over_ends_it_in_order() {
     });
     let begun = Instant::now();
     bob.write_access("footage");
-    assert!(begun.elapsed() < Duration::from_millis(dead), "it left in order: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < studio.patience(Duration::from_millis(dead)), "it left in order: {:?}", begun.elapsed());
     studio.end();
 }
 
@@ -362,7 +366,7 @@ fn loop_a_stopped_reader_of_an_exclusive_volume_is_shut_out_before_anybody_write
     let film = File::open(bob.path("footage", "film")).expect("readable");
     let stopped = Instant::now();
     bob.signal(Signal::SIGSTOP);
-    takes_within(&alice, stopped, studio.timings.dead() + SLACK);
+    takes_within(&studio, &alice, stopped, studio.timings.dead() + SLACK);
     // Nothing of it was read before, so nothing of it is in a cache: its gate has to be asked, and is closed.
     let refused = film.read_exact_at(&mut [0; 4096], 1 << 20).expect_err("never beside a writer");
     assert_eq!(refused.raw_os_error(), Some(libc::EIO));

@@ -346,9 +346,11 @@ impl Client {
     /// The end of the daemon's log, for a failed test.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let text = fs::read_to_string(self.inner.home.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let from = lines.len().saturating_sub(LAST_WORDS);
-        format!("--- {}'s daemon:\n{}", self.name(), lines[from..].join("\n"))
+        let tail = |path: &str| {
+            let text = fs::read_to_string(self.inner.home.join(path)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n")
+        };
+        format!("--- {}'s daemon:\n{}\n{}", self.name(), tail("log"), tail("state/events.jsonl"))
     }
 }

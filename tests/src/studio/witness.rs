@@ -18,6 +18,9 @@ use super::locked;
 /// Between two looks: short beside a hand-over, and the tests that run beside this one have to live too.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// A longer time between two looks means that the machine had no time for this process, nor for the others.
+const STALL: Duration = Duration::from_millis(100);
+
 /// A loop device through which writes pass.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Gate {
@@ -45,6 +48,8 @@ pub struct Moment {
 pub struct Report {
     /// How often it was looked.
     pub samples: u64,
+    /// For how long in all the machine had no time even for looking.
+    pub stalled: Duration,
     /// Two writers at one instant.
     pub violations: Vec<String>,
     /// Every change, oldest first.
@@ -89,8 +94,14 @@ impl Witness {
             let (stop, samples, report, dir) = (stop.clone(), samples.clone(), report.clone(), dir.to_owned());
             move || {
                 let mut before = BTreeMap::new();
+                let mut last = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
                     look(&dir, &mut before, &report);
+                    let gap = last.elapsed();
+                    last = Instant::now();
+                    if gap > STALL {
+                        locked(&report).stalled += gap;
+                    }
                     samples.fetch_add(1, Ordering::Relaxed);
                     std::thread::sleep(PAUSE);
                 }
@@ -132,8 +143,9 @@ fn look(dir: &Path, before: &mut Gates, report: &Mutex<Report>) {
     let mounts = read_write_mounts(dir);
     let mut now = Gates::new();
     for (number, image) in bound_below(dir) {
+        let sequence = open_for_writing(number, &image);
         let gates = now.entry(image).or_default();
-        if let Some(sequence) = open_for_writing(number) {
+        if let Some(sequence) = sequence {
             let source = format!("/dev/loop{number}");
             let on = mounts.iter().filter(|m| m.source == source).map(|m| m.point.clone()).collect();
             gates.push(Gate { number, sequence, mounts: on });
@@ -141,7 +153,7 @@ fn look(dir: &Path, before: &mut Gates, report: &Mutex<Report>) {
     }
     let mut found = Vec::new();
     for (image, gates) in &now {
-        let still = |g: &&Gate| open_for_writing(g.number) == Some(g.sequence);
+        let still = |g: &&Gate| open_for_writing(g.number, image) == Some(g.sequence);
         if gates.len() > 1 && gates.iter().filter(still).count() > 1 {
             found.push(format!("{}: open for writing at once: {gates:?}", image.display()));
         }
@@ -225,12 +237,18 @@ fn bound_below(dir: &Path) -> Vec<(u32, PathBuf)> {
     found
 }
 
-/// The sequence number of a loop device through which writes pass.
-fn open_for_writing(number: u32) -> Option<u64> {
-    let read = |what: &str| -> Option<u64> {
-        fs::read_to_string(format!("/sys/block/loop{number}/{what}")).ok()?.trim().parse().ok()
-    };
-    (read("ro")? == 0 && read("size")? > 1).then_some(read("diskseq")?)
+/// The sequence number of a loop device over `image` through which writes pass.
+///
+/// Numbers are used again at once, also by other tests: what is read of one counts only if it was the same binding from
+/// the first to the last.
+fn open_for_writing(number: u32, image: &Path) -> Option<u64> {
+    let block = PathBuf::from(format!("/sys/block/loop{number}"));
+    let read = |what: &str| -> Option<u64> { fs::read_to_string(block.join(what)).ok()?.trim().parse().ok() };
+    let sequence = read("diskseq")?;
+    let backing = fs::read_to_string(block.join("loop/backing_file")).ok()?;
+    let open = read("ro")? == 0 && read("size")? > 1;
+    let same = Path::new(backing.trim_end()) == image && read("diskseq")? == sequence;
+    (open && same).then_some(sequence)
 }
 
 #[cfg(test)]
