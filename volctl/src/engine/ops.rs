@@ -38,8 +38,8 @@ pub enum TableOp {
         inflight: InFlight,
         /// The grant whose holder's death the engine has waited out (its epoch), if any.
         outwaited: Option<u64>,
-        /// `next` has been kept long enough.
-        next_over: bool,
+        /// The promise that was kept long enough, if any; a newer one is not over by that.
+        next_over: Option<NextWriter>,
     },
     /// Pending to held: every other gate is closed.
     Hold {
@@ -219,7 +219,7 @@ struct Take {
     clean_only: bool,
     inflight: InFlight,
     outwaited: Option<u64>,
-    next_over: bool,
+    next_over: Option<NextWriter>,
 }
 
 fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Result<Change, Failure> {
@@ -234,7 +234,7 @@ fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Resu
         }
     }
     let for_me = table.next.is_some_and(|n| n.slot == actor.slot && Some(n.request) == take.request);
-    if !for_me && !take.next_over {
+    if !for_me && (take.next_over.is_none() || take.next_over != table.next) {
         rules::not_promised(world, actor.slot, &table)?;
     }
     if take.clean_only && !is_dirty(&table) {

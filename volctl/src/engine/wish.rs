@@ -88,9 +88,10 @@ impl Engine {
             volume.free_since = None;
             return;
         }
-        let next_over = volume.next_since.is_some_and(|(_, since)| world.now >= since + self.setup.periods.next_kept);
+        let kept = |since: Duration| world.now < since + self.setup.periods.next_kept;
+        let next_over = volume.next_since.filter(|(_, since)| !kept(*since)).map(|(next, _)| next);
         let for_me = table.next.is_some_and(|n| n.slot == self.me() && Some(n.request) == request);
-        if !for_me && !next_over && rules::not_promised(world, self.me(), table).is_err() {
+        if !for_me && next_over.is_none() && rules::not_promised(world, self.me(), table).is_err() {
             return;
         }
         if !for_me && self.owes_courtesy(volume, table, world) {

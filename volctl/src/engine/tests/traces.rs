@@ -21,7 +21,7 @@ fn take(outwaited: Option<u64>) -> TableOp {
         clean_only: false,
         inflight: InFlight::ZERO,
         outwaited,
-        next_over: false,
+        next_over: None,
     }
 }
 
@@ -184,6 +184,14 @@ fn others_leave_alone_what_was_promised() {
     let refused = ops::apply(&take(None), actor(CAROL, 31), &world(NOW, &tables, &peers));
     assert_eq!(why(refused), "the last writer handed it to alice");
     assert!(ops::apply(&take(None), actor(ALICE, 30), &world(NOW, &tables, &peers)).is_ok(), "but alice may");
+    // Kept long enough; but an older promise's time says nothing of this one. Red when `next_over` is a mere flag.
+    for (over, taken) in [(next, true), (NextWriter { request: RequestId(4), ..next }, false)] {
+        let mut op = take(None);
+        if let TableOp::TakeGrant { next_over, .. } = &mut op {
+            *next_over = Some(over);
+        }
+        assert_eq!(ops::apply(&op, actor(CAROL, 31), &world(NOW, &tables, &peers)).is_ok(), taken);
+    }
     // Withdrawn, dead, or logged on anew: the promise is over.
     peers[0].page = PageView::Current(page().into());
     assert!(ops::apply(&take(None), actor(CAROL, 31), &world(NOW, &tables, &peers)).is_ok());
