@@ -253,7 +253,9 @@ impl Volume {
         if !matches!(self.writer, Writer::Writing(_)) {
             return false;
         }
-        if std::mem::take(&mut self.cleaning) && self.release.as_ref().is_some_and(|r| r.to.is_none() && !r.force) {
+        let of_itself = |r: &Release| r.to.is_none() && !r.force && r.commands.is_empty();
+        if self.cleaning && self.release.as_ref().is_none_or(of_itself) {
+            self.cleaning = false;
             self.release = None;
         }
         self.release.is_none()

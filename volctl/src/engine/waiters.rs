@@ -55,6 +55,14 @@ impl Engine {
             self.reply(waiter.id, Reply::Failed(failure));
             return None;
         }
+        if waiter.what == Waiting::Released && volume.release.is_none() && matches!(volume.writer, Writer::Writing(_)) {
+            let again = "write access was asked for again before it was given back";
+            self.reply(
+                waiter.id,
+                Reply::Failed(Failure::busy(format!("{name} is not released"), again, "release it again")),
+            );
+            return None;
+        }
         if let Waiting::Write { request, wait } = waiter.what {
             if self.page.request(waiter.volume).is_none_or(|r| r.id != request) {
                 self.reply(waiter.id, Reply::Failed(gone_request(&name)));

@@ -316,6 +316,31 @@ fn a_release_that_open_files_prevent_names_them_and_the_grant_stays() {
     assert_eq!((desk.writer(), desk.own().state), (Some(BOB), MountState::ReadWrite));
 }
 
+/// Found by the random runs: the command waited for ever. Red when `keeps_writing` drops a release that somebody asked for.
+#[test]
+fn a_release_that_somebody_waits_for_is_not_dropped_by_asking_again() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.table().readers = ReadersPolicy::Snapshot;
+    desk.table().dirty_since = 2;
+    desk.peers[0].logged_on = false;
+    for _ in 0..20 {
+        desk.step();
+        match desk.job() {
+            // Brought in order, and then a program keeps it busy.
+            Some(Job::StopWriter { .. }) => desk.end_job(busy()),
+            Some(job) => desk.end_job(healthy(&job)),
+            None => {}
+        }
+        if desk.effects.iter().any(|e| matches!(e, Effect::Table { .. })) {
+            desk.run_op().1.unwrap();
+        }
+    }
+    let id = desk.command(release());
+    desk.request(Some(Duration::from_secs(30)));
+    desk.wait(Duration::from_secs(3));
+    assert!(matches!(desk.told(id), Some(Reply::Done { .. })), "{:?}", desk.told(id));
+}
+
 #[test]
 fn a_yes_that_open_files_prevent_becomes_a_later_that_names_them() {
     let mut desk = writer();

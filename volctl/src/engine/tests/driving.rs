@@ -191,9 +191,13 @@ impl Studio {
     /// The tokens of all slots; what stands still is noticed.
     fn see_slots(&mut self, c: usize) {
         let now = self.now;
+        // Between two readings that both failed for a slot, good ones could have lain: only a dense row counts.
+        let gap = now.saturating_sub(self.clients[c].last_read) > DEAD / 4;
+        self.clients[c].last_read = now;
         for (slot, sight) in self.slots.iter().zip(&mut self.clients[c].sights) {
-            let token = if now < slot.rotten_until { u64::MAX - 1 } else { slot.token };
-            if sight.0 != token {
+            let rotten = now < slot.rotten_until;
+            let token = if rotten { u64::MAX - 1 } else { slot.token };
+            if sight.0 != token || rotten && gap {
                 sight.0 = token;
                 sight.1 = now;
             }
@@ -318,6 +322,7 @@ impl Studio {
         });
         match decided {
             Ok(Some(change)) => {
+                self.check_grant(c, &op);
                 self.clients[c].running = Some(Running { tag, op, change, epoch });
                 let time = self.takes(1, 20);
                 self.at(time, c, Event::CommitOp);
@@ -336,7 +341,7 @@ impl Studio {
             return;
         }
         let Running { tag, op, change, epoch } = running;
-        self.check_grant(c, &op);
+        self.note_grant(c, &op);
         self.commit(c, |t| {
             for (slot, incarnation) in &change.reaped {
                 let old = &mut t.header.reaped[slot.index()];
@@ -372,9 +377,9 @@ impl Studio {
         }
     }
 
-    /// Oracle: who may take a grant now, and for which request.
+    /// Oracle: who may take a grant by what it has just read under the semaphore, and for which request.
     fn check_grant(&mut self, c: usize, op: &TableOp) {
-        let TableOp::TakeGrant { volume, request, clean_only, .. } = op else { return };
+        let TableOp::TakeGrant { volume, request, .. } = op else { return };
         let tables = Arc::clone(&self.tables);
         let Some((_, table)) = tables.find_volume_uuid(*volume) else { return };
         if let Some(next) = table.next.filter(|n| n.slot.index() != c) {
@@ -398,6 +403,12 @@ impl Studio {
                 self.fail(format!("{} is granted its request twice", NAMES[c]));
             }
         }
+    }
+
+    fn note_grant(&mut self, c: usize, op: &TableOp) {
+        let TableOp::TakeGrant { volume, clean_only, .. } = op else { return };
+        let tables = Arc::clone(&self.tables);
+        let Some((_, table)) = tables.find_volume_uuid(*volume) else { return };
         let skips = self.clients[c].engine.as_ref().and_then(|e| e.volumes.get(volume)?.skip_inflight);
         if skips.is_some() && skips == table.writer.map(|g| g.epoch) {
             // `--yes-i-know`: a human took that risk.

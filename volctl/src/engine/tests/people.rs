@@ -254,6 +254,12 @@ fn all_leave(s: &mut Studio) {
         return;
     }
     check_readers(s);
+    let grants = s.tables.volumes.iter().flatten().filter_map(|t| t.writer);
+    let lives = |g: &ondisk::Grant| {
+        let c = g.slot.index();
+        s.clients[c].engine.is_some() && s.slots[c].incarnation == g.incarnation
+    };
+    let over: Vec<u64> = grants.filter(|g| !lives(g)).map(|g| g.epoch).collect();
     for c in 0..s.clients.len() {
         s.leave(c, false);
         s.stays_away(c);
@@ -264,9 +270,8 @@ fn all_leave(s: &mut Studio) {
         s.fail(format!("somebody does not leave:\n{state}"));
     }
     for table in s.tables.clone().volumes.iter().flatten() {
-        // A dead writer of a `live` volume stays named until somebody asks for it.
-        let dead =
-            |g: &ondisk::Grant| table.readers == ReadersPolicy::Live && s.tables.is_reaped(g.slot, g.incarnation);
+        // A writer of a `live` volume that died, or was told to end now, stays named until somebody asks for it.
+        let dead = |g: &ondisk::Grant| table.readers == ReadersPolicy::Live && over.contains(&g.epoch);
         if let Some(writer) = table.writer.filter(|g| !dead(g)) {
             s.fail(format!("all have left, and {} still has the writer {writer:?}", table.name));
         }

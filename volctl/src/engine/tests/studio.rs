@@ -106,6 +106,7 @@ pub(super) struct Client {
     pub(super) deferred: Vec<Event>,
     pub(super) comes_back: bool,
     pub(super) away: bool,
+    pub(super) last_read: Duration,
     pub(super) unmounted: Vec<Uuid>,
 }
 
@@ -271,6 +272,7 @@ impl Studio {
             deferred: Vec::new(),
             comes_back: true,
             away: false,
+            last_read: now,
             unmounted: Vec::new(),
         };
         Self {
