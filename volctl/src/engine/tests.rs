@@ -11,4 +11,5 @@ mod rng;
 mod rules;
 mod status;
 mod studio;
+mod together;
 mod traces;
