@@ -137,6 +137,15 @@ impl Engine {
         mountable: bool,
         world: &World<'_>,
     ) {
+        let said = self.page.volume(volume.uuid).is_some_and(|e| {
+            let open = matches!(e.state, MountState::Mounting | MountState::ReadOnly);
+            open && (generation.is_none() || e.holds(generation))
+        });
+        if !said {
+            // The page was changed since: it is announced anew.
+            volume.announced = None;
+            return;
+        }
         let snapshot = table.readers == ReadersPolicy::Snapshot;
         let retired = snapshot && (generation <= world.retired(table) || generation < world.oldest_safe(table));
         if snapshot && world.writer_page(table) == WriterPage::Unknown {

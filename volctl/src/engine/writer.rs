@@ -21,6 +21,10 @@ const PROBE_PERIOD: Duration = Duration::from_secs(2);
 
 impl Engine {
     pub(crate) fn step_writer(&mut self, volume: &mut Volume, table: &VolumeTable, grant: Grant, world: &World<'_>) {
+        // What was announced for reading is over: the page will speak of the grant, and no longer of that.
+        if let Some((generation, _)) = volume.announced.take() {
+            self.let_go(volume, generation);
+        }
         match (grant.state, volume.writer.clone()) {
             (_, Writer::Stopped(stopped)) => self.tell_released(volume, &stopped, world),
             (GrantState::Pending, _) => self.step_pending(volume, table, grant, world),
@@ -53,9 +57,6 @@ impl Engine {
             self.give_up_grant(volume, table, grant.epoch);
             return;
         }
-        if let Some((generation, _)) = volume.announced.take() {
-            self.let_go(volume, generation);
-        }
         if volume.mounted.is_some() || !volume.lingering.is_empty() {
             self.close_reader(volume, world);
             return;
@@ -82,9 +83,6 @@ impl Engine {
         if !self.is_wished(volume) {
             self.give_up_grant(volume, table, grant.epoch);
             return;
-        }
-        if let Some((generation, _)) = volume.announced.take() {
-            self.let_go(volume, generation);
         }
         volume.writer = Writer::Mounting { epoch: grant.epoch };
         volume.grace_since = None;

@@ -137,6 +137,31 @@ fn an_exclusive_reader_withdraws_when_there_is_a_writer_pending_or_not_or_dirt()
     }
 }
 
+/// Found by the random runs: a grant that came and was given up said "gate closed", and the announced mount went on.
+/// Red when `step_writer` keeps what was announced and `decide_announced` does not look at the own page.
+#[test]
+fn a_mount_that_was_announced_before_a_grant_is_announced_again_after_it() {
+    let mut desk = Desk::new(ReadersPolicy::Exclusive).published();
+    desk.step();
+    assert_eq!(desk.own().state, MountState::Mounting);
+    desk.engine.volumes.get_mut(&V).unwrap().measured = true;
+    desk.on_disk = 0;
+    desk.request(None);
+    desk.command(Command::Withdraw { volume: "v0".into() });
+    for _ in 0..20 {
+        desk.step();
+        if desk.effects.iter().any(is_mount) {
+            assert_eq!(desk.own().state, MountState::Mounting, "the page says so");
+            return;
+        }
+        if desk.effects.iter().any(|e| matches!(e, Effect::Table { .. })) {
+            desk.run_op().1.unwrap();
+            assert!(!desk.effects.iter().any(is_mount) || desk.own().state == MountState::Mounting);
+        }
+    }
+    panic!("it is never mounted");
+}
+
 #[test]
 fn for_an_exclusive_writer_the_gate_is_closed_under_open_files_after_the_grace_time() {
     let mut desk = Desk::new(ReadersPolicy::Exclusive).published();
