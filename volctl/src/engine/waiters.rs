@@ -63,18 +63,8 @@ impl Engine {
             );
             return None;
         }
-        if let Waiting::Write { request, wait } = waiter.what {
-            if self.page.request(waiter.volume).is_none_or(|r| r.id != request) {
-                self.reply(waiter.id, Reply::Failed(gone_request(&name)));
-                return None;
-            }
-            let table = world.table(waiter.volume).filter(|_| !wait);
-            let asked = table.filter(|t| world.writer_to_ask(self.me(), t).is_some());
-            let over = table.filter(|_| waiter.until.is_some_and(|t| world.now >= t));
-            if let Some(table) = asked.or(over) {
-                self.done_asking(waiter.id, &name, table, world);
-                return None;
-            }
+        if self.is_request_over(&waiter, world) {
+            return None;
         }
         if waiter.until.is_some_and(|t| world.now >= t) {
             let failure = Failure::timed_out(
@@ -87,6 +77,21 @@ impl Engine {
         }
         self.tell_progress(&mut waiter, world);
         Some(waiter)
+    }
+
+    /// Has a command that asks for write access got its answer: the request is gone, or stands and that was all?
+    fn is_request_over(&mut self, waiter: &Waiter, world: &World<'_>) -> bool {
+        let Waiting::Write { request, wait } = waiter.what else { return false };
+        if self.page.request(waiter.volume).is_none_or(|r| r.id != request) {
+            self.reply(waiter.id, Reply::Failed(gone_request(&waiter.name)));
+            return true;
+        }
+        let table = world.table(waiter.volume).filter(|_| !wait);
+        let asked = table.filter(|t| world.writer_to_ask(self.me(), t).is_some());
+        let over = table.filter(|_| waiter.until.is_some_and(|t| world.now >= t));
+        let Some(table) = asked.or(over) else { return false };
+        self.done_asking(waiter.id, &waiter.name, table, world);
+        true
     }
 
     fn tell_progress(&mut self, waiter: &mut Waiter, world: &World<'_>) {

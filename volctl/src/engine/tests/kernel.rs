@@ -266,20 +266,7 @@ impl Kernel {
         rng: &mut Rng,
     ) -> JobDone {
         match job {
-            Job::MountReader { generation } => {
-                let generation = *generation;
-                let gates = self.of(client, volume);
-                if !live || !gates.readers.iter().any(|g| g.opening) {
-                    gates.readers.retain(|g| !g.opening);
-                    return failed("the lease is over");
-                }
-                for gate in &mut gates.readers {
-                    gate.current = gate.opening;
-                    gate.opening = false;
-                }
-                self.check_reader(client, volume, generation);
-                JobDone::ReaderMounted { generation }
-            }
+            Job::MountReader { generation } => self.end_reader(client, volume, *generation, live),
             Job::UnmountReader { force } => self.unmount(client, volume, *force, now),
             Job::Retire => {
                 let gates = self.of(client, volume);
@@ -330,6 +317,20 @@ impl Kernel {
                 })
             }
         }
+    }
+
+    fn end_reader(&mut self, client: usize, volume: Uuid, generation: Generation, live: bool) -> JobDone {
+        let gates = self.of(client, volume);
+        if !live || !gates.readers.iter().any(|g| g.opening) {
+            gates.readers.retain(|g| !g.opening);
+            return failed("the lease is over");
+        }
+        for gate in &mut gates.readers {
+            gate.current = gate.opening;
+            gate.opening = false;
+        }
+        self.check_reader(client, volume, generation);
+        JobDone::ReaderMounted { generation }
     }
 
     fn inflight_ms(&self) -> u64 {
