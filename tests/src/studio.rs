@@ -13,7 +13,6 @@ mod client;
 mod disk;
 mod files;
 mod leftovers;
-mod program;
 mod witness;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +26,6 @@ pub use client::{Client, Options};
 pub use disk::{LoopDevice, Surgery};
 pub use files::{Hold, hash, write_synced};
 pub use leftovers::{guardian_pid, loops_below, mounts_below};
-pub use program::path as program;
 pub use witness::{Gate, Moment, Report, Witness};
 
 use volctl::wire::status::Status;

@@ -79,7 +79,7 @@ fn loop_a_user_without_rights_may_look_and_not_act() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("others may enter");
     }
     let program = studio.dir().join("volctl");
-    fs::copy(volctl_tests::studio::program(), &program).expect("a copy that nobody may run");
+    fs::copy(volctl_tests::program::path(), &program).expect("a copy that nobody may run");
     let as_nobody = |args: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]).arg(&program);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use volctl::wire::outcome::Failure;
 
-use super::program;
+use crate::program;
 
 /// How long a command may take before it counts as hung.
 const HUNG: Duration = Duration::from_secs(60);

@@ -12,7 +12,8 @@ use volctl::wire::client::Client as Wire;
 use volctl::wire::status::{Status, VolumeState, VolumeStatus};
 
 use super::cli::{Output, Running};
-use super::{Studio, Timings, guardian_pid, locked, program, volume_of};
+use super::{Studio, Timings, guardian_pid, locked, volume_of};
+use crate::program;
 
 /// How many lines of a daemon's log a failed test shows.
 const LAST_WORDS: usize = 40;
