@@ -18,7 +18,7 @@ use ondisk::geometry::ADMIN_SLOTS;
 use ondisk::{CommitNo, Incarnation, LockKind, SlotIndex};
 
 use super::claim::{Claim, claim};
-use super::host::{HostLock, run_dir};
+use super::host::{HostLock, guardian_lock};
 use super::open::{ControlVolume, read};
 use super::session::{Parts, Session};
 use super::view::View;
@@ -119,7 +119,7 @@ fn lock_keeper(session: &Session) -> Result<Option<Guardian>, Failure> {
     let failed = |e: &dyn std::fmt::Display| {
         Failure::failed("no log-on", format!("the lock has no keeper: {e}"), "look at this machine's process limits")
     };
-    let lock_path = run_dir().join(format!("{}.{}.guardian.lock", superblock.uuid, session.me.slot));
+    let lock_path = guardian_lock(superblock.uuid, session.me.slot.0);
     let lease = superblock.timings.lease();
     end_old(&lock_path, lease).map_err(|e| failed(&e))?;
     let config = SpawnConfig {

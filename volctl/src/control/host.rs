@@ -20,6 +20,11 @@ pub fn run_dir() -> PathBuf {
     std::env::var_os("VOLCTL_RUN").map_or_else(|| RUN.into(), PathBuf::from)
 }
 
+/// The lock file of the guardian of one slot on this host; not the daemon's, which outlives its guardians.
+pub fn guardian_lock(control: Uuid, slot: u16) -> PathBuf {
+    run_dir().join(format!("{control}.{slot}.guardian.lock"))
+}
+
 /// The lock of one client of one control volume on this host, held while the value lives.
 #[derive(Debug)]
 pub struct HostLock {

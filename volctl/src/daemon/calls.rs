@@ -47,8 +47,8 @@ pub fn going_down() -> Failure {
 }
 
 impl Callers {
-    /// Answers what only looks; gives back what the engine has to do.
-    pub fn take(&mut self, call: Incoming, status: &Arc<Status>, log: &EventLog) -> Option<(CommandId, Command)> {
+    /// Answers a call that only looks.
+    pub fn look(&mut self, call: Incoming, status: &Arc<Status>, log: &EventLog) {
         let Incoming { call, reply, .. } = call;
         match call {
             Call::Status => reply.done_status(status),
@@ -59,12 +59,13 @@ impl Callers {
                     self.monitors.push(reply);
                 }
             }
-            acts => return self.command(acts, reply),
+            _ => reply.fail(Failure::usage("this call acts", "it is a command", "see the documentation")),
         }
-        None
     }
 
-    fn command(&mut self, call: Call, reply: ReplySender) -> Option<(CommandId, Command)> {
+    /// Gives back what the engine has to do for a call that acts.
+    pub fn command(&mut self, call: Incoming) -> Option<(CommandId, Command)> {
+        let Incoming { call, reply, .. } = call;
         let text = |m: &str| {
             Message::new(m).map_err(|e| Failure::usage("the message cannot be sent", e.to_string(), "make it shorter"))
         };

@@ -284,14 +284,15 @@ impl<'a> Driver<'a> {
     }
 
     fn call(&mut self, call: Incoming) {
-        let status = match self.status() {
-            Ok(status) => status,
-            Err(failure) => return call.reply.fail(failure),
-        };
+        if !call.call.acts() {
+            return match self.status() {
+                Ok(status) => self.callers.look(call, &status, &self.services.log),
+                Err(failure) => call.reply.fail(failure),
+            };
+        }
         let session = Arc::clone(&self.login.session);
         let engine = &mut self.login.engine;
-        let taken = self.callers.take(call, &status, &self.services.log);
-        if let Some((id, command)) = taken {
+        if let Some((id, command)) = self.callers.command(call) {
             // The world must be fresh: what stood in the tables a poll ago may not be so any more.
             match session.poll(|world| engine.command(id, command, world)) {
                 Ok(effects) => self.waiting.extend(effects),

@@ -172,7 +172,7 @@ impl Workshop {
             Job::MountReader { generation } => self.mount_reader(spec, *generation, gates),
             Job::UnmountReader { force } => Ok(self.unmount_reader(spec, *force, gates)),
             Job::Retire => Ok(self.retire(spec, gates)),
-            Job::MountWriter { epoch, check } => self.mount_writer(spec, *epoch, *check, gates),
+            Job::MountWriter { check, .. } => self.mount_writer(spec, *check, gates),
             Job::Publish { generation, always } => self.publish(spec, *generation, *always, gates),
             Job::Delete { generations } => Ok(self.delete(generations, gates)),
             Job::StopWriter { generation, always, force, check } => {

@@ -16,7 +16,7 @@ use ondisk::{ClientPage, Incarnation, SlotIndex, Uuid};
 use super::config::{Config, GateKind};
 use super::jobs::Workshop;
 use crate::control::claim::{Claim, claim};
-use crate::control::host::{HostLock, host_name, random, run_dir};
+use crate::control::host::{HostLock, guardian_lock, host_name, random};
 use crate::control::open::ControlVolume;
 use crate::control::session::{Parts, Session};
 use crate::control::view::read_page;
@@ -68,7 +68,7 @@ impl Place {
         let lock = HostLock::take(volume.superblock.uuid, slot.0, &format!("client {}", config.client))?;
         // An old guardian still takes that daemon's mount root away: it has to be gone before the new one is made.
         let patience = volume.superblock.timings.lease();
-        end_old(&guardian_lock(volume.superblock.uuid, slot), patience).map_err(|e| old_stays(&e))?;
+        end_old(&guardian_lock(volume.superblock.uuid, slot.0), patience).map_err(|e| old_stays(&e))?;
         let bad = |e: &dyn std::fmt::Display| bad_root(&config.mount_root, e);
         let root = prepare_mount_root(&config.mount_root).map_err(|e| bad(&e))?;
         let directory = File::open(&config.mount_root).map_err(|e| bad(&e))?;
@@ -83,7 +83,7 @@ impl Place {
     }
 
     fn guardian_lock(&self) -> PathBuf {
-        guardian_lock(self.volume.superblock.uuid, self.slot)
+        guardian_lock(self.volume.superblock.uuid, self.slot.0)
     }
 
     /// Ends a guardian of an earlier daemon and closes every gate that is left in this kernel.
@@ -122,10 +122,6 @@ impl Place {
         }
         Ok(())
     }
-}
-
-fn guardian_lock(control: Uuid, slot: SlotIndex) -> PathBuf {
-    run_dir().join(format!("{control}.{slot}.guardian.lock"))
 }
 
 fn old_stays(e: &dyn std::fmt::Display) -> Failure {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 use ondisk::client_page::AnswerVerdict;
-use ondisk::{Access, Grant, GrantState, MountState, ReadersPolicy, Uuid, VolumeEntry, VolumeTable};
+use ondisk::{Access, Grant, GrantState, ReadersPolicy, Uuid, VolumeEntry, VolumeTable};
 
 use super::volume::{Volume, Writer};
 use super::world::{Peer, World};
@@ -244,14 +244,4 @@ fn readers_word(policy: ReadersPolicy) -> wire::Readers {
 
 fn rfc3339(ms: i64) -> Option<String> {
     DateTime::from_timestamp_millis(ms).map(|t| t.to_rfc3339_opts(SecondsFormat::Millis, true))
-}
-
-/// Does a page entry say that the volume is mounted there?
-pub fn is_mounted(entry: &VolumeEntry) -> bool {
-    !matches!(entry.state, MountState::None | MountState::GateClosed)
-}
-
-/// A volume that nobody may read now, in words.
-pub fn dirty_words(table: &VolumeTable) -> Option<&'static str> {
-    ops::is_dirty(table).then_some("not published since it was last written")
 }

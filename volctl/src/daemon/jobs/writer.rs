@@ -42,13 +42,7 @@ fn check_words(outcome: &CheckOutcome) -> String {
 }
 
 impl Workshop {
-    pub(super) fn mount_writer(
-        &self,
-        spec: &Spec,
-        _epoch: u64,
-        check: bool,
-        gates: &mut Gates,
-    ) -> Result<JobDone, Failure> {
+    pub(super) fn mount_writer(&self, spec: &Spec, check: bool, gates: &mut Gates) -> Result<JobDone, Failure> {
         let backing = self.prove(spec, true)?;
         let gate = self.open_gate(spec, &backing, Mode::ReadWrite)?;
         drop(backing);
