@@ -58,7 +58,7 @@ fn commit<T>(
 /// The tables as they are, without a log-on, and the poll that they were read after.
 fn read_tables<T>(control: &Path, look: impl FnOnce(&Tables, &Poll) -> T) -> Result<T, Failure> {
     let volume = ControlVolume::open(control, Access::Read)?;
-    let mut view = View::new(&volume.geometry, volume.superblock.timings, volume.device.clone());
+    let mut view = View::new(&volume);
     view.read_slots();
     view.load_tables()?;
     let Some(tables) = view.tables().cloned() else {

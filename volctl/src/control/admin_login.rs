@@ -211,7 +211,7 @@ fn claim_slot(
         volume,
         Claim {
             slot,
-            lock: &lock.0,
+            host: lock.0.host,
             record: Incarnation(0),
             highest,
             page_sequence: 0,
@@ -227,7 +227,7 @@ fn claim_slot(
 fn choose(volume: &ControlVolume, tried: &[u16]) -> Result<(SlotLock, Wait), Failure> {
     let geometry = &volume.geometry;
     let timings = volume.superblock.timings;
-    let mut view = View::new(geometry, timings, volume.device.clone());
+    let mut view = View::new(volume);
     let slots: Vec<u16> = geometry.slots().filter(|s| geometry.is_admin(*s)).map(|s| s.0).collect();
     let mut patience = (timings.margin() / 2).as_millis() / LOOK.as_millis();
     let mut last = None;
@@ -260,7 +260,7 @@ fn choose(volume: &ControlVolume, tried: &[u16]) -> Result<(SlotLock, Wait), Fai
             _ => {}
         }
         patience -= 1;
-        std::thread::sleep(LOOK);
+        volume.machine.sleep(LOOK);
     }
 }
 
@@ -285,7 +285,7 @@ fn all_taken() -> Failure {
 /// The highest commit in any block of any cell: it counts only when the slot itself cannot be read (section 6).
 fn highest_number(volume: &ControlVolume, slot: SlotIndex) -> CommitNo {
     let geometry = &volume.geometry;
-    let mut view = View::new(geometry, volume.superblock.timings, volume.device.clone());
+    let mut view = View::new(volume);
     view.read_slots();
     if view.decoder.poll().slot(slot).is_some_and(|r| r.view.known().is_some()) {
         return CommitNo::default();

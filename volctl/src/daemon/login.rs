@@ -187,7 +187,7 @@ pub fn log_on(
         &volume,
         Claim {
             slot: place.slot,
-            lock: &place.lock,
+            host: place.lock.host,
             record,
             highest: tables.header.commit,
             page_sequence: old_page.sequence,
