@@ -160,6 +160,8 @@ struct Claim {
     written: Duration,
     /// What the other sector was before the claim.
     other: Option<Token>,
+    /// The slot could not be read before the claim, and was reaped up to there.
+    unread: Option<Incarnation>,
     /// The claim stood; this is its second write, from which the lease runs.
     renewed: bool,
 }
@@ -309,6 +311,7 @@ impl Logon {
             claim_begun: zero,
             written: zero,
             other,
+            unread: reading.view.known().is_none().then(|| self.reaped(poll)),
             renewed: false,
         };
         self.phase = Phase::Writing(claim);
@@ -363,7 +366,13 @@ impl Logon {
         })
     }
 
-    /// Above everything that slot, header or record ever named; see the module's head for the parity.
+    /// Up to where the header says that the slot was reaped.
+    fn reaped(&self, poll: &Poll) -> Incarnation {
+        poll.header().and_then(|h| h.content.reaped.get(self.request.slot.index()).copied()).unwrap_or_default()
+    }
+
+    /// Above everything that slot, header or record ever named; see the module's head for the parity. Whoever cannot read
+    /// the slot, either, and reaps it, records one more than what it knows; and may have read it before the claim landed.
     fn claim_incarnation(
         &self,
         poll: &Poll,
@@ -374,9 +383,8 @@ impl Logon {
         let rules = self.request.rules;
         let seen = reading.valid().map(|s| s.incarnation).max().unwrap_or_default();
         let newest = seen.max(watch.highest_incarnation(self.request.slot)).max(self.request.record);
-        let reaped = poll.header().and_then(|h| h.content.reaped.get(self.request.slot.index()).copied());
-        let highest = newest.max(reaped.unwrap_or_default());
-        let next = highest.0.checked_add(1)?;
+        let unread = u64::from(rules.claim_above_reapers && reading.view.known().is_none());
+        let next = newest.max(self.reaped(poll)).0.checked_add(1 + unread)?;
         let after_clean = reading.view.known().is_some_and(|s| !s.logged_on && s.incarnation.0 > 0);
         // The number that a claim the second way takes: the other sector than the one that counts.
         let second = if next % 2 == newest.0 % 2 { next.checked_add(1)? } else { next };
@@ -429,6 +437,11 @@ impl Logon {
         if poll.reaped(&me) != Some(false) {
             return self.fail(LogonError::Reaped);
         }
+        // Somebody reaped the slot before the claim landed, and so may the next one have read it that would reap the claim.
+        let moved = claim.unread.is_some_and(|before| before != self.reaped(poll));
+        if moved && !claim.renewed && self.request.rules.claim_above_reapers {
+            return self.fail(LogonError::Reaped);
+        }
         // `margin` may be as long as the lease: then the claim, waited out, is too old to be the first beat, and a second
         // write is, which is read back in its turn.
         if !claim.renewed && now.saturating_sub(claim.write_begun) >= self.request.lease / 2 {
@@ -439,8 +452,7 @@ impl Logon {
         }
         self.phase = Phase::Done;
         let before = Incarnation(claim.sector.incarnation.0 - 1);
-        let reaped = poll.header().and_then(|h| h.content.reaped.get(self.request.slot.index()).copied());
-        let older = before > reaped.unwrap_or_default();
+        let older = before > self.reaped(poll);
         LogonStep::Claimed(Claimed {
             sector: claim.sector,
             first_way: claim.first_way,

@@ -44,6 +44,23 @@ fn the_first_way_waits_for_nothing_and_keeps_the_parity() {
     }
 }
 
+/// Somebody who found the slot unreadable, too, may be inside and about to record one more than the highest login known.
+#[test]
+fn a_slot_that_cannot_be_read_is_claimed_above_what_others_may_be_reaping() {
+    let mut bench = Bench::new(2);
+    left_by(&mut bench, 3, host(1), true);
+    let sector = bench.sector(SlotIndex(0), Incarnation(3).sector());
+    bench.tear(sector);
+    let reader = Client::new(&mut bench, 1, 1, Rules::ALL);
+    let known = {
+        let mut reader = reader;
+        reader.look(&bench, at(0.0), at(0.0));
+        reader.watch.highest_incarnation(SlotIndex(0))
+    };
+    let (claimed, _) = claim(&mut bench, host(2));
+    assert!(claimed.sector.incarnation.0 > known.0 + 1, "{} of {known}", claimed.sector.incarnation);
+}
+
 #[test]
 fn a_gate_that_does_not_close_sends_it_the_other_way() {
     let mut bench = Bench::new(2);
