@@ -33,9 +33,9 @@ pub trait Machine: Debug + Send + Sync {
     /// # Errors
     /// When no thread can be made.
     fn spawn(&self, name: &str, urgent: bool, run: Box<dyn FnOnce() + Send>) -> std::io::Result<Joiner>;
-    /// What is waited for is not there yet: lets the other threads run, at most until `until`. False: threads block here by
-    /// themselves, and this one may, too.
-    fn give_way(&self, until: Option<Duration>) -> bool;
+    /// What is waited for is not there yet (`again`: still not): lets the other threads run, at most until `until`. False:
+    /// threads block here by themselves, and this one may, too.
+    fn give_way(&self, until: Option<Duration>, again: bool) -> bool;
 }
 
 /// This computer.
@@ -78,18 +78,19 @@ impl Machine for RealMachine {
         Ok(Box::new(move || drop(thread.join())))
     }
 
-    fn give_way(&self, _until: Option<Duration>) -> bool {
+    fn give_way(&self, _until: Option<Duration>, _again: bool) -> bool {
         false
     }
 }
 
 /// Locks what threads share. A thread that panicked leaves whole values behind: each is changed in one step.
 pub fn lock<'m, T: ?Sized>(machine: &dyn Machine, mutex: &'m Mutex<T>) -> MutexGuard<'m, T> {
+    let mut again = false;
     loop {
         match mutex.try_lock() {
             Ok(guard) => return guard,
             Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) if machine.give_way(None) => {}
+            Err(TryLockError::WouldBlock) if machine.give_way(None, again) => again = true,
             Err(TryLockError::WouldBlock) => return mutex.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -100,6 +101,7 @@ pub fn lock<'m, T: ?Sized>(machine: &dyn Machine, mutex: &'m Mutex<T>) -> MutexG
 /// # Errors
 /// The time is over, or nobody sends any more.
 pub fn receive<T>(machine: &dyn Machine, inbox: &Receiver<T>, until: Option<Duration>) -> Result<T, RecvTimeoutError> {
+    let mut again = false;
     loop {
         match inbox.try_recv() {
             Ok(message) => return Ok(message),
@@ -110,7 +112,8 @@ pub fn receive<T>(machine: &dyn Machine, inbox: &Receiver<T>, until: Option<Dura
         if until.is_some_and(|until| now >= until) {
             return Err(RecvTimeoutError::Timeout);
         }
-        if machine.give_way(until) {
+        if machine.give_way(until, again) {
+            again = true;
             continue;
         }
         return match until {
