@@ -24,6 +24,7 @@ use crate::volumes::busy::{BusyProcess, Scope, who_holds};
 use crate::volumes::identify::{self, Identity};
 use crate::volumes::inflight::{self, Inflight};
 use crate::volumes::mounting::root::MountRoot;
+use crate::volumes::opening::{OpeningError, Origin, open_volume};
 use crate::volumes::publish::Sample;
 use crate::volumes::publish::snapshots::forget_device;
 use crate::wire::outcome::Failure;
@@ -73,6 +74,8 @@ pub struct Spec {
     pub name: String,
     /// Where its device is on this host.
     pub device: PathBuf,
+    /// Who says so.
+    pub origin: Origin,
     /// How it is recognised.
     pub identity: Identity,
     /// Its file system.
@@ -90,6 +93,7 @@ impl Spec {
         Self {
             uuid: table.uuid,
             name: table.name.to_string(),
+            origin: if device.is_some() { Origin::Configuration } else { Origin::Tables },
             device: device.unwrap_or_else(|| PathBuf::from(table.device.as_str())),
             identity: Identity {
                 kind: table.fs,
@@ -199,12 +203,13 @@ impl Workshop {
 
     /// Opens the device and proves, on the very descriptor that the guardian gets, that it is the volume that the table means.
     fn prove(&self, spec: &Spec, write: bool) -> Result<File, Failure> {
-        let file = File::options().read(true).write(write).open(&spec.device).map_err(|e| {
-            Failure::failed(
-                format!("{}: the device {} cannot be opened", spec.name, spec.device.display()),
-                e.to_string(),
-                "attach it, or name its path in [devices] of the configuration",
-            )
+        let file = open_volume(&spec.device, spec.origin, write).map_err(|e| {
+            let what = format!("{}: the device {} cannot be opened", spec.name, spec.device.display());
+            let next = "attach it, or name its path in [devices] of the configuration";
+            match e {
+                OpeningError::Io(_) => Failure::failed(what, e.to_string(), next),
+                _ => Failure::refused(what, format!("rule device: {e}"), next),
+            }
         })?;
         if spec.identity.offset_bytes > 0 {
             prove_envelope(&file, spec)?;
