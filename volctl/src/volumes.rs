@@ -11,6 +11,7 @@ pub mod identify;
 pub mod inflight;
 mod mountinfo;
 pub mod mounting;
+pub mod opening;
 pub mod publish;
 pub mod snapshot_name;
 mod sysfs;

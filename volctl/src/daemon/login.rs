@@ -71,8 +71,8 @@ impl Place {
         end_old(&guardian_lock(volume.superblock.uuid, slot.0), patience).map_err(|e| old_stays(&e))?;
         let bad = |e: &dyn std::fmt::Display| bad_root(&config.mount_root, e);
         let root = prepare_mount_root(&config.mount_root).map_err(|e| bad(&e))?;
-        let directory = File::open(&config.mount_root).map_err(|e| bad(&e))?;
-        let root_lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        let private = root.open_private().map_err(|e| bad(&e))?;
+        let root_lock = Flock::lock(private, FlockArg::LockExclusiveNonblock).map_err(|_| {
             Failure::busy(
                 format!("{} cannot be the mount root", config.mount_root.display()),
                 "another daemon uses it",

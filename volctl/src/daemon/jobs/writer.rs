@@ -47,8 +47,8 @@ impl Workshop {
         let gate = self.open_gate(spec, &backing, Mode::ReadWrite)?;
         drop(backing);
         let number = gate.number;
-        let put = self.put_writer(spec, &gate.path(), check);
-        let (snapshots, sample) = match put {
+        let put = self.put_writer(spec, &gate.path(), check, gates);
+        let (snapshots, sample, mount_id) = match put {
             Ok(put) => put,
             Err(failure) => {
                 if let Err(e) = self.guardian()?.close_now(number) {
@@ -63,6 +63,7 @@ impl Workshop {
         }
         gates.writer = Some(WriteGate {
             number,
+            mount_id,
             sample,
             written: sectors_written(number),
             published: None,
@@ -79,7 +80,8 @@ impl Workshop {
         spec: &Spec,
         device: &Path,
         check: bool,
-    ) -> Result<(Vec<Generation>, Option<Sample>), Failure> {
+        gates: &Gates,
+    ) -> Result<(Vec<Generation>, Option<Sample>, u64), Failure> {
         if check
             && self.check_before
             && let CheckOutcome::Damaged(text) = check_unchanged(device, spec.kind, CHECK_BUDGET)
@@ -96,16 +98,14 @@ impl Workshop {
             snapshots = found.into_iter().collect();
         }
         let sample = sample(mount.directory()).ok();
-        self.root
-            .switch_beneath(mount, &spec.name)
-            .map_err(|e| failed(spec, "its mount cannot be put in its place", &e))?;
+        let mount_id = self.put_in_place(spec, gates, mount)?;
         if spec.kind == FsKind::Btrfs {
             let off = self.root.open(&spec.name).map(|directory| switch_reclaim_off(&directory));
             if let Ok(Err(e)) = off {
                 tracing::warn!(event = "volume.reclaim", volume = spec.name, error = %e, "automatic reclaim stays on");
             }
         }
-        Ok((snapshots, sample))
+        Ok((snapshots, sample, mount_id))
     }
 
     /// Never a number twice, even if an earlier job raised it and then could not go on.
@@ -125,6 +125,7 @@ impl Workshop {
         always: bool,
         gates: &mut Gates,
     ) -> Result<JobDone, Failure> {
+        self.own_place(spec, gates)?;
         let Some(writer) = gates.writer.as_mut() else {
             return Err(failed(spec, "nothing to publish", &"not mounted"));
         };
@@ -202,9 +203,16 @@ impl Workshop {
         (always, force, check): (bool, bool, bool),
         gates: &mut Gates,
     ) -> JobDone {
+        let covered = self.own_place(spec, gates);
         let Some(writer) = gates.writer.as_mut() else {
             return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
         };
+        match covered {
+            // Looking into what lies over it may wait for whoever mounted that.
+            Err(failure) if force => return self.close_under(spec, gates, &failure),
+            Err(failure) => return JobDone::Failed(failure),
+            Ok(()) => {}
+        }
         let number = writer.number;
         let directory = match self.root.open(&spec.name) {
             Ok(directory) => directory,

@@ -4,7 +4,7 @@
 //! root can enter; then either it unmounts, or those who still use it are named and it is put back.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,7 +111,7 @@ impl Hidden {
             return Err(UnmountError::Busy(Busy { processes, elsewhere: copies, submounts: Vec::new() }));
         }
         for tried in 1..=TRIES {
-            match umount2(&self.root.path().join(&self.place), MntFlags::UMOUNT_NOFOLLOW) {
+            match umount2(self.place_now().as_str(), MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => break,
                 Err(Errno::EBUSY) => {}
                 Err(errno) => return Err(MountError::errno("unmounting", &path)(errno).into()),
@@ -158,6 +158,11 @@ impl Hidden {
         self.decided = true;
         self.remove_place();
         Ok(())
+    }
+
+    /// The hidden place, counted from the directory itself and not from a path that may lead elsewhere by now.
+    fn place_now(&self) -> String {
+        format!("/proc/self/fd/{}/{}", self.root.directory.as_raw_fd(), self.place)
     }
 
     fn handle(&self) -> Result<OwnedFd, MountError> {
