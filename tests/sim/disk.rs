@@ -52,6 +52,8 @@ pub(crate) struct Io {
     parts: usize,
     /// The issuer has heard of it, or will not any more.
     returned: Option<bool>,
+    /// When it was begun.
+    begun: u64,
     /// It lands late or in the wrong place: what it writes over is harmed.
     harmful: bool,
 }
@@ -122,6 +124,11 @@ impl Disk {
         for sector in at / SECTOR..(at + bytes.len()).div_ceil(SECTOR) {
             self.unreadable.remove(&sector);
         }
+    }
+
+    /// Is I/O under way that began before then? What was slow in times of trouble may come long after.
+    pub(crate) fn flies_since(&self, before: u64) -> bool {
+        self.flying.values().any(|io| io.begun < before)
     }
 
     /// Has the process I/O in the kernel? Then its end waits for it, and its lock file stays locked.
@@ -326,6 +333,7 @@ impl World {
             failed: false,
             parts,
             returned: None,
+            begun: self.now,
             harmful: course.harmful,
         };
         if let Some(stray) = course.astray {

@@ -78,13 +78,20 @@ impl World {
 
     /// Once nothing is stuck any more there is an exam, and once that is passed the run ends.
     pub(crate) fn look_whether_settled(&mut self) {
-        let stuck = !self.what_is_stuck().is_empty();
         let late = self.now > self.settled_by;
+        let old = self.disk.flies_since(self.now.saturating_sub(nanos(Duration::from_secs(1))));
+        // Who lost a login that trouble had shaken is asked again.
+        if !late && self.exam.iter().any(|id| self.fates[*id].2 == Fate::Over) {
+            self.exam.clear();
+        }
+        let stuck = old || !self.what_is_stuck().is_empty();
         match (self.exam.is_empty(), stuck) {
             (_, true) if late => return self.at(self.now, Event::End),
             (true, false) => {
+                if !std::mem::replace(&mut self.examined, true) {
+                    self.settled_by = self.now + nanos(Duration::from_secs(25));
+                }
                 self.begin_exam();
-                self.settled_by = self.now + nanos(Duration::from_secs(25));
             }
             (false, false) => return self.at(self.now, Event::End),
             _ => {}
@@ -150,6 +157,7 @@ impl World {
         }
         for proc in 0..self.procs.len() {
             self.procs[proc].stopped = false;
+            self.procs[proc].told = None;
             self.let_run(proc);
         }
         for id in self.volumes.alive.clone() {

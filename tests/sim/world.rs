@@ -187,6 +187,8 @@ pub(crate) struct World {
     pub(crate) died: Vec<ProcId>,
     /// By then everything has come right after trouble, and a while later the exam is passed.
     pub(crate) settled_by: u64,
+    /// The exam has begun.
+    pub(crate) examined: bool,
     /// Commands of the exam.
     pub(crate) exam: Vec<usize>,
     /// Commands and what became of them.
@@ -219,6 +221,7 @@ impl World {
             calm: false,
             died: Vec::new(),
             settled_by: 0,
+            examined: false,
             exam: Vec::new(),
             fates: Vec::new(),
             broken: None,
