@@ -5,6 +5,9 @@
 #   make build         the program, optimised: $(RELEASE)
 #   make lint          format and lints alone
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
+#   make sim           clients on a simulated disk on which everything goes wrong: SEEDS=100000 FROM=0 CLIENTS=8;
+#                      SEED=17 tells one run event by event
+#   make mutants       each rule of the protocols taken out in its turn: does a run notice? SEEDS=2000 at most for each
 #   make clean
 
 CARGO ?= cargo
@@ -13,12 +16,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/volctl
 KEEP ?=
 ARGS ?=
+SEED ?=
+SEEDS ?=
+FROM ?= 0
+CLIENTS ?=
 
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-plain test-root lint bench clean packages cargo root-for-demo root-for-bench
+.PHONY: build demo test test-plain test-root lint bench sim mutants clean packages cargo root-for-demo root-for-bench
 
 build: cargo
 	$(CARGO) build --release --package volctl
@@ -50,6 +57,13 @@ lint: cargo
 
 bench: root-for-bench packages build
 	$(RELEASE) bench $(ARGS)
+
+sim: cargo
+	$(CARGO) run --profile proof --quiet --package volctl-tests --bin sim -- \
+	    $(if $(SEED),replay $(SEED),run --from $(FROM) --seeds $(or $(SEEDS),1000)) $(if $(CLIENTS),--clients $(CLIENTS)) $(ARGS)
+
+mutants: cargo
+	$(CARGO) run --profile proof --quiet --package volctl-tests --bin sim -- mutants --seeds $(or $(SEEDS),2000) $(ARGS)
 
 clean:
 	$(CARGO) clean

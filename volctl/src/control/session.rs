@@ -282,7 +282,7 @@ impl Session {
                 new.modified_ms = old.modified_ms;
             }
         }
-        page.sequence = own.sequence + 1;
+        page.sequence = next_sequence(&own)?;
         self.put_page(&mut own, page)?;
         self.page_version.store(version, Ordering::SeqCst);
         Ok(())
@@ -299,7 +299,7 @@ impl Session {
             entry.published = generation;
             entry.modified_ms = modified_ms;
         }
-        page.sequence = own.sequence + 1;
+        page.sequence = next_sequence(&own)?;
         self.put_page(&mut own, page)
     }
 
@@ -369,6 +369,14 @@ impl Session {
         self.deadline.end();
         self.stable(written)
     }
+}
+
+/// The sequence goes on over log-ons, from a page that others may have written over.
+fn next_sequence(page: &ClientPage) -> Result<u64, Failure> {
+    page.sequence.checked_add(1).ok_or_else(|| {
+        let why = "its sequence is the last that there is";
+        Failure::damaged("the own page cannot be written", why, "run `volctl check CONTROL`")
+    })
 }
 
 /// The login is over, and why.
