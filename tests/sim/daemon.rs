@@ -222,7 +222,7 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         periods: Periods {
             poll: timings.poll(),
             dead: timings.dead(),
-            publish: Duration::from_secs(1),
+            publish: place.shared.world().plan.publish,
             grace: Duration::from_secs(2),
             idle: Duration::from_secs(1),
             request_timeout: Duration::from_secs(60),

@@ -52,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) every: Duration,
     /// About how long between two doings of a person.
     pub(crate) busy: Duration,
+    /// At least so long between two publishes of a volume.
+    pub(crate) publish: Duration,
     /// About how long between two changes of the tables that each client makes besides; zero: none.
     pub(crate) clerks: Duration,
     /// A thread's turn comes late once in so many turns.
@@ -76,7 +78,7 @@ impl Plan {
         let policies = [ReadersPolicy::Snapshot, ReadersPolicy::Exclusive, ReadersPolicy::Live];
         let volumes = (0..1 + rng.below(2)).map(|_| *rng.pick(&policies)).collect();
         let timings = Timings { beat_ms: 250, lease_ms: 2000, dead_ms: 4000, poll_ms: 250 };
-        let inflight = if rng.one_in(2) { Duration::ZERO } else { rng.ms(200, 3000) };
+        let inflight = if rng.one_in(3) { Duration::ZERO } else { rng.ms(200, 8000) };
         let heavy = rng.one_in(3);
         let rarely = |rng: &mut Rng, least: u64, most: u64| {
             let n = rng.between(least, most);
@@ -99,6 +101,7 @@ impl Plan {
             trouble: rng.ms(8_000, 25_000),
             every: rng.ms(200, 4_000),
             busy: rng.ms(300, 4_000),
+            publish: if rng.one_in(2) { rng.ms(50, 400) } else { rng.ms(400, 2000) },
             clerks: match rng.below(3) {
                 0 => Duration::ZERO,
                 1 => rng.ms(20, 400),
