@@ -21,6 +21,7 @@ pub mod reader;
 pub mod reap;
 pub mod rules;
 pub mod status;
+pub mod switches;
 pub mod volume;
 pub mod waiters;
 pub mod wish;
@@ -35,6 +36,7 @@ use ondisk::{AutoResponse, ClientPage, Incarnation, SlotIndex, Uuid};
 pub use command::{Command, CommandId, Reply};
 pub use effect::{Effect, Fact, FactKind, Job, JobDone, OpTag};
 pub use ops::{OpDone, TableOp};
+pub use switches::Switches;
 pub use world::{PageView, Peer, World};
 
 use volume::Volume;
@@ -62,6 +64,9 @@ pub struct Setup {
     pub page_sequence: u64,
     /// The first request id; later ones are derived. Random, from the driver.
     pub seed: u64,
+    /// All on, except in tests.
+    #[doc(hidden)]
+    pub switches: Switches,
 }
 
 /// How long things take or are waited for.
@@ -201,6 +206,9 @@ impl Engine {
     /// Every gate is closed and every grant given back: the log-off may be committed. Told to end now, a client does
     /// not wait for tables that cannot be changed: with its log-off its grants are over, too.
     pub fn has_left(&self) -> bool {
+        if !self.setup.switches.closed_before_log_off {
+            return self.leaving.is_some();
+        }
         let given_up = |v: &Volume| v.gates_closed() && v.op_pause.is_some();
         self.leaving.is_some_and(|l| self.volumes.values().all(|v| v.is_closed() || l.now && given_up(v)))
     }
@@ -220,6 +228,12 @@ impl Engine {
         self.volumes.values().filter(|v| v.user_unmounted).map(|v| v.uuid).collect()
     }
 
+    /// Which rules hold: all, except in tests.
+    #[doc(hidden)]
+    pub fn switches(&self) -> Switches {
+        self.setup.switches
+    }
+
     pub(crate) fn me(&self) -> SlotIndex {
         self.setup.slot
     }
@@ -230,7 +244,8 @@ impl Engine {
         if write {
             // What the page says must stand on the disk before anything that relies on it.
             effects.retain(|e| *e != Effect::Page);
-            effects.insert(0, Effect::Page);
+            let at = if self.setup.switches.page_first { 0 } else { effects.len() };
+            effects.insert(at, Effect::Page);
             self.page_version += 1;
         }
         effects

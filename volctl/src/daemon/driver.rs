@@ -95,9 +95,10 @@ impl<'a> Driver<'a> {
         let (report, ops_done) = unbounded();
         let session = Arc::clone(&login.session);
         let pace = Pace::new(session.volume.superblock.timings.poll());
+        let switches = login.engine.switches();
         let work = move || {
             for (tag, op) in inbox {
-                let done = session.transact(&mut |actor, world| ops::apply(&op, actor, world));
+                let done = session.transact(&mut |actor, world| ops::apply_with(switches, &op, actor, world));
                 if report.send((tag, done)).is_err() {
                     return;
                 }

@@ -20,7 +20,7 @@ use crate::control::host::{HostLock, guardian_lock, host_name, random};
 use crate::control::open::ControlVolume;
 use crate::control::session::{Parts, Session};
 use crate::control::view::read_page;
-use crate::engine::{Engine, Periods, Setup, TableOp, ops};
+use crate::engine::{Engine, Periods, Setup, Switches, TableOp, ops};
 use crate::volumes::mounting::root::{MountRoot, prepare_mount_root};
 use crate::wire::outcome::Failure;
 
@@ -308,6 +308,7 @@ fn make_engine(
         answers: old_page.answers,
         page_sequence: old_page.sequence,
         seed: u64::from_le_bytes(random()?),
+        switches: Switches::ALL,
     };
     Ok(Engine::new(setup, session.volume.geometry.max_volumes()))
 }

@@ -123,6 +123,8 @@ pub struct Volume {
     pub lingering: Vec<Generation>,
     /// The generation said in the page and not yet mounted, and the page sequence that says it.
     pub announced: Option<(Generation, u64)>,
+    /// Only for the test that takes out "the writer that the table names now".
+    pub(crate) announced_under: Option<Grant>,
     /// The writer's side.
     pub writer: Writer,
     /// The job that runs.
@@ -187,6 +189,7 @@ impl Volume {
             mounted: None,
             lingering: Vec::new(),
             announced: None,
+            announced_under: None,
             writer: Writer::None,
             job: None,
             busy_op: false,
@@ -422,7 +425,7 @@ impl Engine {
             | Writer::Fencing { epoch }
             | Writer::Stopping(Writing { epoch, .. })
             | Writer::Writing(Writing { epoch, .. }) => {
-                if volume.pauses_closing(world.now) {
+                if volume.pauses_closing(world.now) || !self.setup.switches.lost_grant_closes {
                     return;
                 }
                 volume.writer = Writer::Fencing { epoch: *epoch };
