@@ -21,7 +21,7 @@ use crate::semaphore::WriteResult;
 use crate::watch::Watch;
 
 /// The host and the lock file that this daemon holds on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
     /// /etc/machine-id.
     pub machine_id: [u8; 16],
@@ -32,7 +32,7 @@ pub struct Host {
 }
 
 /// Who wants to log on, and what is known besides the slots.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct LogonRequest {
     /// The slot.
     pub slot: SlotIndex,
@@ -68,7 +68,7 @@ impl LogonRequest {
 }
 
 /// What the driver is to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LogonStep {
     /// Read all slots and the header, hand them to [`Logon::polled`] after [`Watch::observe`].
     Poll,
@@ -92,7 +92,7 @@ pub enum LogonStep {
 }
 
 /// A claim that stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claimed {
     /// The sector as it stands on the disk; every later write of the slot starts from it.
     pub sector: SlotSector,
@@ -106,7 +106,7 @@ pub struct Claimed {
 }
 
 /// Why a log-on failed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum LogonError {
     /// Someone else logged on to the slot, or lives in it.
@@ -135,7 +135,7 @@ pub enum LogonError {
     OutOfTurn(&'static str),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Phase {
     Begin,
     /// Looks, and waits until the slot is still.
@@ -149,7 +149,7 @@ enum Phase {
     Done,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 struct Claim {
     sector: SlotSector,
     first_way: bool,
@@ -165,7 +165,7 @@ struct Claim {
 }
 
 /// One log-on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Logon {
     request: LogonRequest,
     phase: Phase,

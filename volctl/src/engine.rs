@@ -42,7 +42,7 @@ pub use world::{PageView, Peer, World};
 use volume::Volume;
 
 /// What the engine is told once, at log-on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Setup {
     /// The own slot.
     pub slot: SlotIndex,
@@ -70,7 +70,7 @@ pub struct Setup {
 }
 
 /// How long things take or are waited for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct Periods {
     /// Between two polls of an idle client.
     pub poll: Duration,
@@ -94,7 +94,7 @@ pub struct Periods {
 pub const FAST: Duration = Duration::from_millis(10);
 
 /// The machine of one login.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Engine {
     pub(crate) setup: Setup,
     pub(crate) page: ClientPage,
@@ -112,7 +112,7 @@ pub struct Engine {
 }
 
 /// The daemon was told to end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct Leaving {
     pub since: Duration,
     pub now: bool,
@@ -232,6 +232,23 @@ impl Engine {
     #[doc(hidden)]
     pub fn switches(&self) -> Switches {
         self.setup.switches
+    }
+
+    /// Takes out what grows for ever and decides nothing, so that a search over all states comes to an end: counters for
+    /// people, and the numbers of pages up to `seen`. Those are only compared with numbers of `seen` and above, so
+    /// all of them may be 1; `seen` itself is, and the driver's own numbers go down by as much as it does.
+    #[doc(hidden)]
+    pub fn forget_numbers(&mut self, seen: u64) {
+        let shift = seen.saturating_sub(1);
+        let lower = |n: &mut u64| *n = if *n == 0 { 0 } else { n.saturating_sub(shift).max(1) };
+        (self.page.polls, self.page.refreshes) = (0, 0);
+        lower(&mut self.page_version);
+        for volume in self.volumes.values_mut() {
+            lower(&mut volume.retire_sequence);
+            if let Some((_, sequence)) = &mut volume.announced {
+                lower(sequence);
+            }
+        }
     }
 
     pub(crate) fn me(&self) -> SlotIndex {
