@@ -20,9 +20,6 @@ use crate::run::{World, no_harm};
 use crate::same_by_hash;
 
 const SLOT: SlotIndex = SlotIndex(0);
-const LEASE: u64 = 8;
-const DEAD: u64 = 12;
-const MARGIN: u64 = DEAD - LEASE;
 
 /// The model: a slot that host 1 left, and daemons on these hosts.
 #[derive(Debug, Clone)]
@@ -30,6 +27,8 @@ pub(crate) struct Claims {
     hosts: Vec<u8>,
     left_cleanly: bool,
     horizon: u64,
+    lease: u64,
+    dead: u64,
     rules: Rules,
     geometry: Geometry,
     header: TableHeader,
@@ -114,8 +113,8 @@ fn token(sector: &SlotSector) -> Token {
 }
 
 impl Claims {
-    /// Daemons on these hosts; the slot was left by host 1.
-    pub(crate) fn new(hosts: &[u8], left_cleanly: bool, horizon: u64, rules: Rules) -> Self {
+    /// Daemons on these hosts; the slot was left by host 1. `lease`, `dead` and the horizon are in seconds.
+    pub(crate) fn new(hosts: &[u8], left_cleanly: bool, (lease, dead, horizon): (u64, u64, u64), rules: Rules) -> Self {
         let geometry = Geometry::plan(Uuid::from_bytes([7; 16]), 1, 1, 512, 1 << 20).expect("a small control volume");
         let header = TableHeader {
             commit: CommitNo { epoch: 1, count: 1 },
@@ -125,7 +124,7 @@ impl Claims {
             reaped: vec![Incarnation(0); geometry.slot_count()],
             cells: Vec::new(),
         };
-        Self { hosts: hosts.to_vec(), left_cleanly, horizon, rules, geometry, header }
+        Self { hosts: hosts.to_vec(), left_cleanly, horizon, lease, dead, rules, geometry, header }
     }
 
     fn host(number: u8) -> Host {
@@ -142,15 +141,15 @@ impl Claims {
             highest_number: 0,
             page_sequence: 0,
             gui: false,
-            lease: Duration::from_secs(LEASE),
-            dead: Duration::from_secs(DEAD),
+            lease: Duration::from_secs(self.lease),
+            dead: Duration::from_secs(self.dead),
             beat: Duration::from_secs(1),
             poll: Duration::from_millis(250),
             rules: self.rules,
         };
         let mut logon = Logon::new(request);
         let step = logon.begin();
-        let watch = Watch::new(&self.geometry, Duration::from_secs(DEAD)).with_rules(self.rules);
+        let watch = Watch::new(&self.geometry, Duration::from_secs(self.dead)).with_rules(self.rules);
         Daemon { life: Life::Claiming(Box::new((logon, step))), not_before: 0, write: None, watch }
     }
 
@@ -263,7 +262,7 @@ impl Model for Claims {
         let mut must_land = false;
         for (d, daemon) in state.daemons.iter().enumerate() {
             if let Some(write) = &daemon.write {
-                must_land |= !write.landed && state.now >= write.begun + MARGIN;
+                must_land |= !write.landed && state.now >= write.begun + self.dead - self.lease;
                 actions.push(if write.landed { Action::Return(d) } else { Action::Land(d) });
                 continue;
             }

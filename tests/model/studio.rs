@@ -85,6 +85,8 @@ pub(crate) struct Case {
     pub(crate) keeps_files: Option<usize>,
     /// This client writes when the model begins.
     pub(crate) writer: Option<usize>,
+    /// What the last writer left was never published.
+    pub(crate) dirty: bool,
     /// Pages and slots of a poll are read one after the other.
     pub(crate) fine: bool,
     /// What may go wrong.

@@ -145,17 +145,17 @@ fn leases() -> Vec<Entry> {
     vec![
         lease(
             "A1 a lease that is over",
-            (2, 3, 6),
+            (2, 3, 4),
             Some(("lease_stays_over", ALIVE, |r| r.lease_stays_over = false)),
             false,
         ),
         lease(
             "A1 from the end of the read",
-            (2, 3, 6),
+            (2, 3, 4),
             Some(("still_from_read_end", ALIVE, |r| r.still_from_read_end = false)),
             false,
         ),
-        lease("against dead", (4, 6, 12), None, true),
+        lease("against dead", (2, 3, 6), None, true),
     ]
 }
 
@@ -163,41 +163,36 @@ fn claim(
     name: &'static str,
     hosts: &'static [u8],
     cleanly: bool,
-    horizon: u64,
+    times: (u64, u64, u64),
     rule: Option<(&'static str, &'static str, TakeOut)>,
     large: bool,
 ) -> Entry {
     let take_out = rule.map(|(_, _, take_out)| take_out);
     let run =
-        move |out: bool, threads: usize| explore(Claims::new(hosts, cleanly, horizon, rules(out, take_out)), threads);
+        move |out: bool, threads: usize| explore(Claims::new(hosts, cleanly, times, rules(out, take_out)), threads);
     let left = if cleanly { "left in order" } else { "left by a crash" };
-    let setting = format!("{} daemons on hosts {hosts:?}, slot {left} by host 1, {horizon} s", hosts.len());
+    let setting = format!(
+        "{} daemons on hosts {hosts:?}, slot {left} by host 1, lease {} s, dead {} s, {} s",
+        hosts.len(),
+        times.0,
+        times.1,
+        times.2
+    );
     Entry { model: "claim", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, run: Box::new(run) }
 }
 
 fn claims() -> Vec<Entry> {
     const HIDDEN: &str = "the slot of one that acts is hidden";
+    let short = (4, 6, 8);
+    let other = ("second_way_other_sector", HIDDEN, (|r: &mut Rules| r.second_way_other_sector = false) as TakeOut);
+    let wait = ("claim_waits_margin", HIDDEN, (|r: &mut Rules| r.claim_waits_margin = false) as TakeOut);
     vec![
-        claim(
-            "A6 wait",
-            &[2, 3],
-            true,
-            13,
-            Some(("claim_waits_margin", HIDDEN, |r| r.claim_waits_margin = false)),
-            false,
-        ),
-        claim("A6 given up", &[2, 3], true, 13, Some(("claim_gives_up", HIDDEN, |r| r.claim_gives_up = false)), false),
-        claim(
-            "A6 other sector",
-            &[1, 2],
-            true,
-            13,
-            Some(("second_way_other_sector", HIDDEN, |r| r.second_way_other_sector = false)),
-            false,
-        ),
-        claim("after a crash", &[1, 2], false, 26, None, false),
-        claim("after a crash, elsewhere", &[2, 3], false, 26, None, true),
-        claim("three at once", &[1, 2, 3], true, 13, None, true),
+        claim("A6 wait", &[2, 3], true, short, Some(wait), false),
+        claim("A6 other sector", &[1, 2], true, short, Some(other), false),
+        claim("after a crash", &[1, 2], false, (4, 6, 14), None, false),
+        claim("long times", &[2, 3], true, (8, 12, 14), Some(wait), true),
+        claim("after a crash, elsewhere", &[2, 3], false, (4, 6, 14), None, true),
+        claim("three at once", &[1, 2, 3], true, short, None, true),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use lockdriver::tables::{IoResult, LoadStep, Loader};
 use lockdriver::transaction::{Commit, CommitError, CommitStep, Tenure};
-use ondisk::{CellId, Incarnation, SlotIndex};
+use ondisk::{CellId, CommitNo, Incarnation, SlotIndex};
 
 use super::disk::load;
 use super::state::{Holder, Reader, State};
@@ -192,15 +192,15 @@ impl Commits {
 
     /// Whoever loads the tables now gets what was acknowledged last, or what was tried after it.
     pub(super) fn look(&self, state: &mut State) {
-        match load(&self.geometry, &state.disk, state.mark) {
-            None => state.harm("the tables are damaged"),
-            Some(tables) => {
-                let value = Self::value(&tables);
-                state.value = value;
-                if !state.is_allowed(value) {
-                    state.harm("an acknowledged commit is lost, or the tables never were so");
-                }
-            }
+        let Some(tables) = load(&self.geometry, &state.disk, CommitNo::default()) else {
+            state.harm("the tables are damaged");
+            return;
+        };
+        state.value = Self::value(&tables);
+        if !state.is_allowed(state.value) {
+            state.harm("an acknowledged commit is lost, or the tables never were so");
+        } else if load(&self.geometry, &state.disk, state.mark).is_none() {
+            state.harm("a mark raises a false alarm");
         }
     }
 }

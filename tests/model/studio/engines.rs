@@ -46,7 +46,7 @@ fn record(name: &str, willing: bool) -> ClientRecord {
     }
 }
 
-pub(super) fn tables(readers: ReadersPolicy, willing: bool) -> Tables {
+pub(super) fn tables(readers: ReadersPolicy, willing: bool, dirty: bool) -> Tables {
     let identity =
         Identity { fs_uuid: VOLUME, partition: Uuid::nil(), wwid: Label::default(), size: 1 << 30, enveloped: false };
     let volume = VolumeTable {
@@ -58,7 +58,7 @@ pub(super) fn tables(readers: ReadersPolicy, willing: bool) -> Tables {
         write_enabled: true,
         device: Message::default(),
         writer: None,
-        dirty_since: 0,
+        dirty_since: if dirty { FIRST.epoch } else { 0 },
         next: None,
         last: FIRST,
         modified_ms: 0,

@@ -51,25 +51,27 @@ pub(super) struct Kernel {
 
 impl Kernel {
     /// One published state, and nothing open.
-    pub(super) fn new(readers: ReadersPolicy, keeps_files: Option<usize>, first: Generation) -> Self {
+    pub(super) fn new(readers: ReadersPolicy, keeps_files: Option<usize>, first: Generation, dirty: bool) -> Self {
+        let mut published = BTreeMap::from([(first, 0)]);
+        if dirty {
+            // What the dead writer published last stood in its page only.
+            published.insert(Generation { count: first.count + 1, ..first }, 0);
+        }
         Self {
             readers,
             keeps_files,
-            content: 0,
-            published: BTreeMap::from([(first, 0)]),
+            content: u32::from(dirty),
+            published,
             snapshots: BTreeSet::from([first]),
             late: Vec::new(),
             gates: Default::default(),
-            wrote: BTreeSet::new(),
+            wrote: BTreeSet::from([first.epoch]),
             harm: None,
         }
     }
 
     /// What must never be, at this instant.
     pub(super) fn harm(&self, now: Duration) -> Option<&'static str> {
-        if self.harm.is_some() {
-            return self.harm;
-        }
         let writers: Vec<(usize, u64)> =
             (0..CLIENTS).filter_map(|c| Some((c, self.gates[c].writer.as_ref()?.epoch))).collect();
         if writers.len() > 1 {
@@ -87,7 +89,7 @@ impl Kernel {
                 return Some("one reads a snapshot that was deleted");
             }
         }
-        None
+        self.harm
     }
 
     /// A job begins. Gates open at its beginning and close at its end: the more dangerous order.

@@ -20,7 +20,7 @@ const PATIENCE: usize = 2000;
 impl Studio {
     pub(super) fn begin(&self) -> State {
         let readers = self.case.readers;
-        let tables = Arc::new(tables(readers, self.case.willing));
+        let tables = Arc::new(tables(readers, self.case.willing, self.case.dirty));
         let view = View { now: START, tables: Arc::clone(&tables), peers: Vec::new(), page_on_disk: 0 };
         let mut state = State {
             now: START,
@@ -29,7 +29,7 @@ impl Studio {
             slots: [Slot::default(); CLIENTS],
             pages: Default::default(),
             clients: std::array::from_fn(|_| Arc::new(Client::away(view.clone()))),
-            kernel: Kernel::new(readers, self.case.keeps_files, FIRST),
+            kernel: Kernel::new(readers, self.case.keeps_files, FIRST, self.case.dirty),
             ran: 0,
             noes: 0,
             left: self.case.budget,
