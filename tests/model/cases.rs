@@ -20,8 +20,17 @@ pub(crate) struct Entry {
     pub(crate) rule: Option<(&'static str, &'static str)>,
     /// Takes longer than a test may.
     pub(crate) large: bool,
+    /// Only the run with its rule taken out is short enough for a test.
+    pub(crate) slow: bool,
     /// Runs it.
     pub(crate) run: Run,
+}
+
+impl Entry {
+    /// Its run with all rules takes long.
+    fn slow(self) -> Self {
+        Self { slow: true, ..self }
+    }
 }
 
 /// All of them.

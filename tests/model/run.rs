@@ -13,6 +13,9 @@ pub(crate) trait World: Clone + Debug + Hash + PartialEq + Send + Sync + 'static
     fn harm(&self) -> Option<&'static str>;
 }
 
+/// A search ends here, and says that it did.
+const MOST: usize = 20_000_000;
+
 /// Two states are the same if they hash alike, as the search itself has it: the machines in them have no equality.
 #[macro_export]
 macro_rules! same_by_hash {
@@ -39,6 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) states: usize,
     /// Actions on the longest of the shortest ways to a state.
     pub(crate) depth: usize,
+    /// It visited every state that there is.
+    pub(crate) whole: bool,
     /// How long it took.
     pub(crate) time: Duration,
     /// None: there is no way to anything bad.
@@ -71,9 +76,10 @@ where
     M::Action: Display + Clone + Debug + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
-    let checker = model.checker().threads(threads).spawn_bfs().join();
+    let checker = model.checker().threads(threads).target_state_count(MOST).spawn_bfs().join();
     let harm = checker.discovery("no harm").map(of_path);
-    Outcome { states: checker.unique_state_count(), depth: checker.max_depth(), time: begun.elapsed(), harm }
+    let whole = harm.is_none() && checker.state_count() < MOST;
+    Outcome { states: checker.unique_state_count(), depth: checker.max_depth(), whole, time: begun.elapsed(), harm }
 }
 
 fn of_path<S: World, A: Display>(path: Path<S, A>) -> Harm {

@@ -85,6 +85,8 @@ pub(crate) struct Case {
     pub(crate) keeps_files: Option<usize>,
     /// This client writes when the model begins.
     pub(crate) writer: Option<usize>,
+    /// This client is gone when the model begins: true, killed with its gates open; false, by the end of its lease.
+    pub(crate) gone: Option<(usize, bool)>,
     /// What the last writer left was never published.
     pub(crate) dirty: bool,
     /// Pages and slots of a poll are read one after the other.

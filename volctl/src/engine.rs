@@ -109,6 +109,8 @@ pub struct Engine {
     pub(crate) next_id: u64,
     pub(crate) last_commit: Option<ondisk::CommitNo>,
     pub(crate) auto_response: AutoResponse,
+    /// The world is that of a poll that was just read.
+    pub(crate) by_poll: bool,
 }
 
 /// The daemon was told to end.
@@ -144,6 +146,7 @@ impl Engine {
             next_id,
             last_commit: None,
             auto_response: AutoResponse::Off,
+            by_poll: false,
         }
     }
 
@@ -161,6 +164,14 @@ impl Engine {
 
     /// One poll's world. Returns what to do, in order.
     pub fn step(&mut self, world: &World<'_>) -> Vec<Effect> {
+        self.by_poll = true;
+        let effects = self.go_on(world);
+        self.by_poll = false;
+        effects
+    }
+
+    /// Goes on by what is known, which may be tables that are newer than the poll's time.
+    fn go_on(&mut self, world: &World<'_>) -> Vec<Effect> {
         self.page.polls += 1;
         self.follow_tables(world);
         self.reap(world);
@@ -182,7 +193,7 @@ impl Engine {
     /// A blocking job came to its end.
     pub fn job_done(&mut self, volume: Uuid, done: JobDone, world: &World<'_>) -> Vec<Effect> {
         self.finish_job(volume, done, world);
-        self.step(world)
+        self.go_on(world)
     }
 
     /// A transaction came to its end.
@@ -193,14 +204,14 @@ impl Engine {
         world: &World<'_>,
     ) -> Vec<Effect> {
         self.finish_op(tag, done, world);
-        self.step(world)
+        self.go_on(world)
     }
 
     /// The daemon is to end: in order, or (`now`) without waiting for anybody's open files.
     pub fn leave(&mut self, now: bool, world: &World<'_>) -> Vec<Effect> {
         let (since, already) = self.leaving.map_or((world.now, false), |l| (l.since, l.now));
         self.leaving = Some(Leaving { since, now: now || already });
-        self.step(world)
+        self.go_on(world)
     }
 
     /// Every gate is closed and every grant given back: the log-off may be committed. Told to end now, a client does

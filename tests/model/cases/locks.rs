@@ -49,7 +49,7 @@ fn bakery(
     }
     let take_out = rule.map(|(_, _, take_out)| take_out);
     let run = move |out: bool, threads: usize| explore(Bakeries::new(clients, budget, rules(out, take_out)), threads);
-    Entry { model: "bakery", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, run: Box::new(run) }
+    Entry { model: "bakery", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
 
 fn bakeries() -> Vec<Entry> {
@@ -137,25 +137,17 @@ fn lease(
     let run =
         move |out: bool, threads: usize| explore(Leases::new(length, dead, horizon, rules(out, take_out)), threads);
     let setting = format!("lease {length} s, dead {dead} s, {horizon} s of any delays");
-    Entry { model: "lease", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, run: Box::new(run) }
+    Entry { model: "lease", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
 
 fn leases() -> Vec<Entry> {
     const ALIVE: &str = "one is judged dead that may still act";
+    let over = ("lease_stays_over", ALIVE, (|r: &mut Rules| r.lease_stays_over = false) as TakeOut);
+    let end = ("still_from_read_end", ALIVE, (|r: &mut Rules| r.still_from_read_end = false) as TakeOut);
     vec![
-        lease(
-            "A1 a lease that is over",
-            (2, 3, 4),
-            Some(("lease_stays_over", ALIVE, |r| r.lease_stays_over = false)),
-            false,
-        ),
-        lease(
-            "A1 from the end of the read",
-            (2, 3, 4),
-            Some(("still_from_read_end", ALIVE, |r| r.still_from_read_end = false)),
-            false,
-        ),
-        lease("against dead", (2, 3, 6), None, true),
+        lease("A1 a lease that is over", (2, 3, 3), Some(over), false).slow(),
+        lease("A1 from the end of the read", (2, 3, 3), Some(end), false).slow(),
+        lease("against dead", (2, 3, 5), None, true),
     ]
 }
 
@@ -178,7 +170,7 @@ fn claim(
         times.1,
         times.2
     );
-    Entry { model: "claim", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, run: Box::new(run) }
+    Entry { model: "claim", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
 
 fn claims() -> Vec<Entry> {
@@ -220,7 +212,7 @@ fn commit(
     };
     let reader = if reader { ", a reader without the semaphore" } else { "" };
     let setting = format!("holders {holders:?}, {fault}{reader}");
-    Entry { model: "commit", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, run: Box::new(run) }
+    Entry { model: "commit", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
 
 fn commits() -> Vec<Entry> {

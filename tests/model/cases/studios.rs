@@ -57,6 +57,9 @@ fn entry(model: &'static str, name: &'static str, case: Case, rule: Rule, large:
     if case.writer.is_some() {
         setting += ", alice writes";
     }
+    if case.gone.is_some() {
+        setting += ", then is gone";
+    }
     if case.dirty {
         setting += ", left dirty";
     }
@@ -89,7 +92,7 @@ fn entry(model: &'static str, name: &'static str, case: Case, rule: Rule, large:
         }
         explore(Studio::new(case.clone(), switches), threads)
     };
-    Entry { model, name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, run: Box::new(run) }
+    Entry { model, name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
 
 /// Nobody is there, nothing happens.
@@ -101,6 +104,7 @@ fn still(readers: ReadersPolicy) -> Case {
         willing: false,
         keeps_files: None,
         writer: None,
+        gone: None,
         dirty: false,
         fine: false,
         budget: Budget::default(),
@@ -142,13 +146,21 @@ fn exclusive() -> Vec<Entry> {
             "d10 only a publish clears it",
             give_up(),
             ("dirty_until_published", UNPUBLISHED, |s| s.dirty_until_published = false),
-        ),
+        )
+        .slow(),
         one(
             "E10 pending dirties nothing",
             died_pending(),
             ("pending_dirties_nothing", "a volume is dirty that nobody wrote", |s| s.pending_dirties_nothing = false),
+        )
+        .slow(),
+        entry(
+            "exclusive",
+            "three clients",
+            Case { begins: [Settled, Settled, Fresh], fine: true, ..comes() },
+            None,
+            true,
         ),
-        entry("exclusive", "three clients", Case { begins: [Settled, Settled, Fresh], ..comes() }, None, true),
         entry(
             "exclusive",
             "three clients, a crash",
@@ -227,7 +239,7 @@ fn snapshot() -> Vec<Entry> {
         entry(
             "holds",
             "three clients, page and slot apart",
-            Case { begins: [Settled, Settled, Unmounted], ..reads() },
+            Case { begins: [Settled, Settled, Unmounted], fine: true, ..reads() },
             None,
             true,
         ),
@@ -243,12 +255,27 @@ fn handover() -> Vec<Entry> {
         willing: true,
         ..still()
     };
-    let two_ask =
-        || Case { begins: [Settled; 3], writer: None, people: vec![(BOB, request()), (CAROL, request())], ..asked() };
-    let promised = || Case { writer: Some(ALICE), budget: Budget { jumps: 1, ..Budget::default() }, ..two_ask() };
+    let two_ask = || Case {
+        begins: [Away, Settled, Settled],
+        writer: None,
+        people: vec![(BOB, request()), (CAROL, request())],
+        ..asked()
+    };
+    let promised = || Case {
+        begins: [Settled; 3],
+        writer: Some(ALICE),
+        budget: Budget { jumps: 1, ..Budget::default() },
+        ..two_ask()
+    };
     let refused =
         || Case { willing: false, people: vec![(BOB, request()), (BOB, request()), (ALICE, no_to_bob())], ..asked() };
-    let leaves = || Case { people: Vec::new(), budget: Budget { leaves: 1, ..Budget::default() }, ..asked() };
+    // A reader whose files are open is told to end.
+    let leaves = || Case {
+        begins: [Settled, Away, Away],
+        keeps_files: Some(ALICE),
+        budget: Budget { leaves: 1, jumps: 1, ..Budget::default() },
+        ..still()
+    };
     let one = |name, case, rule| entry("hand-over", name, case, Some(rule), false);
     vec![
         one(
@@ -256,12 +283,13 @@ fn handover() -> Vec<Entry> {
             asked(),
             ("close_before_release", TWO_WRITE, |s| s.close_before_release = false),
         ),
-        one("looks again inside", two_ask(), ("grant_looks_again", TWO_WRITE, |s| s.grant_looks_again = false)),
+        one("looks again inside", two_ask(), ("grant_looks_again", TWO_WRITE, |s| s.grant_looks_again = false)).slow(),
         one(
             "B6 promised",
             promised(),
             ("promise_is_kept", "one takes what was promised to another", |s| s.promise_is_kept = false),
-        ),
+        )
+        .slow(),
         one(
             "C1 answers by id",
             refused(),
@@ -285,31 +313,38 @@ fn handover() -> Vec<Entry> {
 
 fn takeovers() -> Vec<Entry> {
     let still = || still(ReadersPolicy::Live);
+    let jumps = |n: u8| Budget { jumps: n, ..Budget::default() };
     let dies = || Case {
         begins: [Settled, Settled, Away],
         writer: Some(ALICE),
+        gone: Some((ALICE, true)),
         people: vec![(BOB, request())],
-        budget: Budget { kills: 1, jumps: 3, ..Budget::default() },
+        budget: jumps(3),
         ..still()
     };
-    let elsewhere = || Case { budget: Budget { lapses: 1, restarts: 1, jumps: 2, ..Budget::default() }, ..dies() };
-    let returns = || Case {
-        people: Vec::new(),
-        budget: Budget { kills: 1, restarts: 1, jumps: 1, ..Budget::default() },
-        ..dies()
-    };
-    let robbed = || Case { people: vec![(BOB, takeover())], budget: Budget::default(), ..dies() };
-    let hangs = || Case { budget: Budget { jumps: 3, ..Budget::default() }, ..robbed() };
+    let elsewhere = || Case { gone: Some((ALICE, false)), budget: Budget { restarts: 1, ..jumps(2) }, ..dies() };
+    let returns = || Case { people: Vec::new(), budget: Budget { restarts: 1, ..jumps(1) }, ..dies() };
+    let robbed = || Case { people: vec![(BOB, takeover())], gone: None, budget: jumps(0), ..dies() };
+    let hangs = || Case { budget: jumps(3), ..robbed() };
     let just_granted =
         || Case { writer: None, people: vec![(ALICE, unmount()), (ALICE, request()), (BOB, takeover())], ..robbed() };
+    let anywhere = || Case { gone: None, budget: Budget { kills: 1, ..jumps(3) }, ..dies() };
+    let two_ask = || Case {
+        begins: [Settled; 3],
+        people: vec![(BOB, request()), (CAROL, request())],
+        budget: Budget { restarts: 1, ..jumps(3) },
+        ..dies()
+    };
     let one = |name, case, rule| entry("takeover", name, case, Some(rule), false);
     vec![
         one(
             "A2 newer login",
             elsewhere(),
             ("newer_login_proves_nothing", LATE, |s| s.newer_login_proves_nothing = false),
-        ),
-        one("E1 second way", elsewhere(), ("second_way_keeps_grants", LATE, |s| s.second_way_keeps_grants = false)),
+        )
+        .slow(),
+        one("E1 second way", elsewhere(), ("second_way_keeps_grants", LATE, |s| s.second_way_keeps_grants = false))
+            .slow(),
         one(
             "A10 reaping clears no grant",
             dies(),
@@ -336,19 +371,10 @@ fn takeovers() -> Vec<Entry> {
             "E3b inflight after dead",
             hangs(),
             ("revocation_waits_inflight", LATE, |s| s.revocation_waits_inflight = false),
-        ),
-        entry(
-            "takeover",
-            "a crash, three clients",
-            Case {
-                begins: [Settled; 3],
-                people: vec![(BOB, request()), (CAROL, request())],
-                budget: Budget { kills: 1, restarts: 1, jumps: 3, ..Budget::default() },
-                ..dies()
-            },
-            None,
-            true,
-        ),
+        )
+        .slow(),
+        entry("takeover", "a crash at any moment", anywhere(), None, true),
+        entry("takeover", "a crash, two ask", two_ask(), None, true),
     ]
 }
 

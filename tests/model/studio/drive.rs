@@ -55,7 +55,13 @@ impl Studio {
         let Some(mut engine) = client.engine.take() else { return };
         let effects = tell(&mut engine, client);
         client.engine = Some(engine);
+        // However many wait for one request, they are told of one no.
+        let told = |e: &Effect| matches!(e, Effect::Reply(_, Reply::Failed(f)) if f.why.contains(" said no"));
+        let said =
+            |e: &Effect| matches!(e, Effect::Reply(_, Reply::Done { text, .. }) if text.starts_with("answered "));
+        state.noes += i8::from(effects.iter().any(told)) - i8::from(effects.iter().any(said));
         client.waiting.extend(effects);
+        state.look_at_noes();
         self.carry_out(state, c);
     }
 
@@ -76,11 +82,6 @@ impl Studio {
                 }
                 Effect::Table { tag, op } => client.ops.push_back((tag, op)),
                 Effect::Job { job, .. } => self.begin_job(state, c, job),
-                Effect::Reply(_, Reply::Failed(failure)) => {
-                    state.noes += i8::from(failure.why.contains(" said no"));
-                    state.look_at_noes();
-                }
-                Effect::Reply(_, Reply::Done { text, .. }) => state.noes -= i8::from(text.starts_with("answered ")),
                 Effect::Reply(..) | Effect::Fact(_) | Effect::AskHook(_) => {}
             }
         }
@@ -235,7 +236,8 @@ impl State {
         let closed_by = self.now + super::DEAD;
         self.now += super::JUMP;
         for c in 0..CLIENTS {
-            if self.clients[c].is_up() && self.is_unconfirmed(c) {
+            // A tenure that is longer than the lease ends the login, as does a reaping or a revocation.
+            if self.clients[c].is_up() && (self.semaphore == Some(c) || self.is_unconfirmed(c)) {
                 self.end(c, false);
             }
             match self.clients[c].life {

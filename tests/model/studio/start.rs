@@ -51,6 +51,12 @@ impl Studio {
         for c in of(Begins::Fresh) {
             self.log_in(&mut state, c);
         }
+        if let Some((c, killed)) = self.case.gone {
+            state.end(c, killed);
+            if !killed {
+                state.kernel.close(c, state.now);
+            }
+        }
         state.forget_numbers();
         state
     }

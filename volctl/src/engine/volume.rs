@@ -157,6 +157,8 @@ pub struct Volume {
     pub reaped_since: Option<(u64, Duration)>,
     /// When a grant was first seen revoked.
     pub revoked_since: Option<(u64, Duration)>,
+    /// The ending of a grant that was seen last: its epoch, reaped, revoked.
+    pub(crate) sighted: Option<(u64, bool, bool)>,
     /// Since when the volume is free and promised to this one.
     pub next_since: Option<(ondisk::NextWriter, Duration)>,
     /// Since when it is free while another is first in the queue.
@@ -206,6 +208,7 @@ impl Volume {
             troubled: None,
             reaped_since: None,
             revoked_since: None,
+            sighted: None,
             next_since: None,
             free_since: None,
             orphan_since: None,
