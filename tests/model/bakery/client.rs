@@ -75,9 +75,9 @@ impl Client {
         matches!(self.life, Life::Gone { .. })
     }
 
-    /// It may write tables, or believes so.
-    pub(super) fn is_inside(&self) -> bool {
-        matches!(&self.life, Life::On(on) if on.bakery.tenure().is_some())
+    /// It may write tables, or believes so; where living ones are reaped, only after its first act inside (trace A9).
+    pub(super) fn is_inside(&self, admitted: bool) -> bool {
+        matches!(&self.life, Life::On(on) if on.bakery.tenure().is_some() && (on.admitted || !admitted))
     }
 
     /// It is there and wants nothing.

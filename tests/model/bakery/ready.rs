@@ -5,7 +5,7 @@ use lockdriver::semaphore::{Step, WAITING_POLL};
 
 use super::act::Action;
 use super::client::{Client, Life, On};
-use super::{Bakeries, CLIENTS, State};
+use super::{Bakeries, CLIENTS, Late, State};
 
 impl Bakeries {
     pub(super) fn actions_of(&self, state: &State, c: usize, out: &mut Vec<Action>) {
@@ -37,7 +37,8 @@ impl Bakeries {
                 }
             }
         }
-        if state.left.kills > 0 {
+        let doubted = matches!(state.late, Some(Late::Slot { slot, unknown: true, .. }) if slot == c);
+        if state.left.kills > 0 && !doubted {
             out.push(Action::Kill(c));
         }
     }

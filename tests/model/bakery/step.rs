@@ -21,7 +21,7 @@ impl Bakeries {
             Action::Write(c) => drop(write(state, c, WriteResult::Stable)),
             Action::WriteUnknown(c) => {
                 let sector = write(state, c, WriteResult::Unknown);
-                late_slot(state, c, sector);
+                late_slot(state, c, sector, true);
             }
             Action::Beat(c) => beat(state, c),
             Action::BeatUnknown(c) => beat_unknown(state, c),
@@ -36,7 +36,7 @@ impl Bakeries {
             }
             Action::Judge(c, silent) => self.judge(state, c, silent),
             Action::Wait(c) => wait(state, c),
-            Action::Admit(c) => admit(state, c),
+            Action::Admit(c) => admit(state, c, self.rules.entry_check),
             Action::Commit(c) => commit(state, c, None),
             Action::CommitRobbing(c, whom) => {
                 state.left.robbed -= 1;
@@ -52,7 +52,7 @@ impl Bakeries {
                 let Life::On(on) = &state.clients[c].life else { return };
                 let sector = on.next_sector();
                 lapse(state, c);
-                late_slot(state, c, sector);
+                late_slot(state, c, sector, false);
             }
             Action::LapseCommitting(c) => {
                 let header = new_header(state, c, None);
@@ -200,7 +200,7 @@ fn beat_unknown(state: &mut State, c: usize) {
             on.step = step;
         }
     });
-    late_slot(state, c, sector);
+    late_slot(state, c, sector, true);
 }
 
 fn sample(state: &mut State, c: usize, slot: usize, bad: Option<u8>) {
@@ -222,12 +222,12 @@ fn wait(state: &mut State, c: usize) {
 }
 
 /// The first act inside.
-fn admit(state: &mut State, c: usize) {
+fn admit(state: &mut State, c: usize, check: bool) {
     let (header, last) = (state.header.whole(), state.header.epoch);
     let (mut out, mut grows) = (false, true);
     with(state, c, |_, on| {
         grows = on.bakery.tenure().is_none_or(|t| t.epoch.0 > last);
-        out = on.bakery.tenure().is_some_and(|t| t.admits(&header).is_err());
+        out = check && on.bakery.tenure().is_some_and(|t| t.admits(&header).is_err());
         on.admitted = true;
     });
     if !grows {
@@ -261,9 +261,9 @@ fn commit(state: &mut State, c: usize, robbed: Option<usize>) {
     });
 }
 
-fn late_slot(state: &mut State, slot: usize, sector: Sector) {
+fn late_slot(state: &mut State, slot: usize, sector: Sector, unknown: bool) {
     state.left.late -= 1;
-    state.late = Some(Late::Slot { slot, sector, logons: 1 });
+    state.late = Some(Late::Slot { slot, sector, logons: 1, unknown });
 }
 
 fn lapse(state: &mut State, c: usize) {
