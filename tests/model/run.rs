@@ -14,7 +14,7 @@ pub(crate) trait World: Clone + Debug + Hash + PartialEq + Send + Sync + 'static
 }
 
 /// A search ends here, and says that it did.
-const MOST: usize = 20_000_000;
+const MOST: usize = 8_000_000;
 
 /// Two states are the same if they hash alike, as the search itself has it: the machines in them have no equality.
 #[macro_export]

@@ -120,10 +120,10 @@ fn bakeries() -> Vec<Entry> {
             true,
         ),
         bakery("peace", 3, peace, None, true),
-        bakery("lapses and restarts", 3, Budget { lapses: 2, restarts: 2, ..peace }, None, true),
-        bakery("kills and restarts", 3, Budget { kills: 2, restarts: 2, ..peace }, None, true),
-        bakery("one late write", 3, Budget { lapses: 1, restarts: 1, late: 1, ..peace }, None, true),
-        bakery("two rounds", 2, Budget { rounds: 2, lapses: 2, restarts: 2, late: 1, ..peace }, None, true),
+        bakery("lapses and restarts", 3, Budget { lapses: 1, restarts: 1, ..peace }, None, true),
+        bakery("kills and restarts", 3, Budget { kills: 1, restarts: 1, ..peace }, None, true),
+        bakery("one late write", 3, Budget { lapses: 1, late: 1, ..peace }, None, true),
+        bakery("two rounds", 2, Budget { rounds: 2, lapses: 1, restarts: 1, late: 1, ..peace }, None, true),
     ]
 }
 

@@ -154,13 +154,7 @@ fn exclusive() -> Vec<Entry> {
             ("pending_dirties_nothing", "a volume is dirty that nobody wrote", |s| s.pending_dirties_nothing = false),
         )
         .slow(),
-        entry(
-            "exclusive",
-            "three clients",
-            Case { begins: [Settled, Settled, Fresh], fine: true, ..comes() },
-            None,
-            true,
-        ),
+        entry("exclusive", "three clients", Case { begins: [Settled, Settled, Fresh], ..comes() }, None, true),
         entry(
             "exclusive",
             "three clients, a crash",
