@@ -77,11 +77,6 @@ fn a6_a_claim_waits_before_it_acts() {
 }
 
 #[test]
-fn a6_a_claim_from_elsewhere_takes_the_other_sector() {
-    comes_out_again("claim", "A6 other sector");
-}
-
-#[test]
 fn b3c_one_copy_of_a_version_is_too_few() {
     comes_out_again("commit", "b3c");
 }
@@ -264,11 +259,4 @@ fn every_small_case_that_takes_a_rule_out_has_its_test() {
         let call = format!("comes_out_again({:?}, {:?});", entry.model, entry.name);
         assert!(text.contains(&call), "{call}");
     }
-}
-
-#[test]
-fn a_log_on_after_a_crash_hides_nobody() {
-    let found = all().into_iter().find(|e| e.model == "claim" && e.name == "after a crash");
-    let outcome = (found.expect("the case").run)(false, THREADS);
-    assert!(outcome.harm.is_none(), "{:#?}", outcome.harm);
 }

@@ -179,9 +179,9 @@ fn claims() -> Vec<Entry> {
     let other = ("second_way_other_sector", HIDDEN, (|r: &mut Rules| r.second_way_other_sector = false) as TakeOut);
     let wait = ("claim_waits_margin", HIDDEN, (|r: &mut Rules| r.claim_waits_margin = false) as TakeOut);
     vec![
-        claim("A6 wait", &[2, 3], true, short, Some(wait), false),
-        claim("A6 other sector", &[1, 2], true, short, Some(other), false),
-        claim("after a crash", &[1, 2], false, (4, 6, 14), None, false),
+        claim("A6 wait", &[2, 3], true, short, Some(wait), false).slow(),
+        claim("A6 other sector", &[1, 2], true, short, Some(other), true),
+        claim("after a crash", &[1, 2], false, (4, 6, 14), None, true),
         claim("long times", &[2, 3], true, (8, 12, 14), Some(wait), true),
         claim("after a crash, elsewhere", &[2, 3], false, (4, 6, 14), None, true),
         claim("three at once", &[1, 2, 3], true, short, None, true),
