@@ -4,6 +4,8 @@
 #   make test          format, lints, unit tests, and with root the tests on loop devices
 #   make build         the program, optimised: $(RELEASE)
 #   make lint          format and lints alone
+#   make model         every interleaving of small cases, on the machines that ship, and a table of what was found;
+#                      ARGS="bakery --trace" chooses
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
 #   make sim           clients on a simulated disk on which everything goes wrong: SEEDS=100000 FROM=0 CLIENTS=8;
 #                      SEED=17 tells one run event by event
@@ -25,7 +27,7 @@ CLIENTS ?=
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-plain test-root lint bench sim mutants clean packages cargo root-for-demo root-for-bench
+.PHONY: build demo test test-plain test-root lint bench model sim mutants clean packages cargo root-for-demo root-for-bench
 
 build: cargo
 	$(CARGO) build --release --package volctl
@@ -54,6 +56,10 @@ test-root: cargo
 lint: cargo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+# Debug assertions and overflow checks stay on, so that what must never be is noticed in the machines, too.
+model: cargo
+	$(CARGO) run --profile proof --quiet --package volctl-tests --bin model -- $(ARGS)
 
 bench: root-for-bench packages build
 	$(RELEASE) bench $(ARGS)

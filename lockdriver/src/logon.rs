@@ -2,7 +2,7 @@
 //!
 //! *First way*: the slot names the very lock file that this daemon holds, so the old daemon is gone with its I/O;
 //! its gates are closed, and the slot is written without waiting. *Second way*: both sectors still for `dead` (no
-//! wait if it was left cleanly), write, wait longer than `margin`, read back.
+//! wait if it was left cleanly), write, wait longer than `margin` and an eighth, read back.
 //!
 //! Which sector, and which number. Two daemons of one name may look at one slot at the same moment, one going the
 //! first way and acting at once, one the second. So the first keeps the parity of the incarnation that counts (it
@@ -20,8 +20,11 @@ use crate::rules::Rules;
 use crate::semaphore::WriteResult;
 use crate::watch::Watch;
 
+/// Claims that may be decided anew because the write came too late after the read.
+const STALE_MAX: u8 = 8;
+
 /// The host and the lock file that this daemon holds on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
     /// /etc/machine-id.
     pub machine_id: [u8; 16],
@@ -32,7 +35,7 @@ pub struct Host {
 }
 
 /// Who wants to log on, and what is known besides the slots.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct LogonRequest {
     /// The slot.
     pub slot: SlotIndex,
@@ -65,10 +68,21 @@ impl LogonRequest {
     fn margin(&self) -> Duration {
         self.dead.saturating_sub(self.lease)
     }
+
+    /// How long after the read that it rests on a claim may still be submitted.
+    fn fresh(&self) -> Duration {
+        self.margin() / 8
+    }
+
+    /// How long a claim waits before it is read back: by then every other claim has landed that rests on a read from
+    /// before it. One is submitted within `fresh` of its read, and lands within `margin` of that (assumption A3).
+    fn wait(&self) -> Duration {
+        self.margin() + self.fresh()
+    }
 }
 
 /// What the driver is to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LogonStep {
     /// Read all slots and the header, hand them to [`Logon::polled`] after [`Watch::observe`].
     Poll,
@@ -92,7 +106,7 @@ pub enum LogonStep {
 }
 
 /// A claim that stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claimed {
     /// The sector as it stands on the disk; every later write of the slot starts from it.
     pub sector: SlotSector,
@@ -106,7 +120,7 @@ pub struct Claimed {
 }
 
 /// Why a log-on failed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum LogonError {
     /// Someone else logged on to the slot, or lives in it.
@@ -135,7 +149,7 @@ pub enum LogonError {
     OutOfTurn(&'static str),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Phase {
     Begin,
     /// Looks, and waits until the slot is still.
@@ -149,7 +163,7 @@ enum Phase {
     Done,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 struct Claim {
     sector: SlotSector,
     first_way: bool,
@@ -167,7 +181,7 @@ struct Claim {
 }
 
 /// One log-on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Logon {
     request: LogonRequest,
     phase: Phase,
@@ -176,6 +190,8 @@ pub struct Logon {
     torn_since: Option<Duration>,
     last_tokens: Option<[Option<Token>; 2]>,
     changes: u8,
+    /// Claims that were not submitted, since the read before them was too old.
+    stale: u8,
 }
 
 /// Does the slot name the very lock file that this host holds? Then whoever wrote it is gone, with its I/O.
@@ -214,7 +230,7 @@ pub fn mend_unused_sector(reading: &SlotReading, own: &SlotSector) -> Option<Slo
 impl Logon {
     /// A log-on that has not begun.
     pub fn new(request: LogonRequest) -> Self {
-        Self { request, phase: Phase::Begin, gates: None, torn_since: None, last_tokens: None, changes: 0 }
+        Self { request, phase: Phase::Begin, gates: None, torn_since: None, last_tokens: None, changes: 0, stale: 0 }
     }
 
     /// The first step.
@@ -263,6 +279,12 @@ impl Logon {
         let Phase::Writing(mut claim) = self.phase else {
             return self.fail(LogonError::OutOfTurn("slot_written"));
         };
+        if result == WriteResult::Failed && !claim.renewed && self.stale < STALE_MAX {
+            // The disk knows nothing of it: it is decided anew, by a new read.
+            self.stale += 1;
+            self.phase = Phase::Looking;
+            return LogonStep::Poll;
+        }
         if result != WriteResult::Stable {
             return self.fail(LogonError::NotWritten);
         }
@@ -282,7 +304,7 @@ impl Logon {
         if claim.first_way || claim.renewed || !self.request.rules.claim_waits_margin {
             LogonStep::Poll
         } else {
-            LogonStep::WaitThenPoll(self.request.margin() + Duration::from_millis(1))
+            LogonStep::WaitThenPoll(self.request.wait() + Duration::from_millis(1))
         }
     }
 
@@ -315,7 +337,7 @@ impl Logon {
             renewed: false,
         };
         self.phase = Phase::Writing(claim);
-        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.margin() / 2 }
+        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.fresh() }
     }
 
     /// A slot that goes on changing belongs to a daemon that lives.
@@ -412,7 +434,7 @@ impl Logon {
         let after = if at_once || !self.request.rules.claim_waits_margin {
             claim.written
         } else {
-            claim.written + self.request.margin()
+            claim.written + self.request.wait()
         };
         if poll.begun < after || (!at_once && poll.begun == after) {
             return LogonStep::WaitThenPoll(after.saturating_sub(poll.begun) + Duration::from_millis(1));

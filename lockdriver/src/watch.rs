@@ -8,7 +8,7 @@ use ondisk::{Geometry, Incarnation, SlotIndex};
 use crate::poll::{Poll, Token};
 use crate::rules::Rules;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 struct Sight {
     /// What the last successful reading of each sector saw.
     tokens: [Option<Token>; 2],
@@ -22,7 +22,7 @@ struct Sight {
 }
 
 /// Watches all slots over all own polls, those before an acquisition included.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Watch {
     dead: Duration,
     rules: Rules,

@@ -42,7 +42,7 @@ pub use world::{PageView, Peer, World};
 use volume::Volume;
 
 /// What the engine is told once, at log-on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Setup {
     /// The own slot.
     pub slot: SlotIndex,
@@ -70,7 +70,7 @@ pub struct Setup {
 }
 
 /// How long things take or are waited for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct Periods {
     /// Between two polls of an idle client.
     pub poll: Duration,
@@ -94,7 +94,7 @@ pub struct Periods {
 pub const FAST: Duration = Duration::from_millis(10);
 
 /// The machine of one login.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Engine {
     pub(crate) setup: Setup,
     pub(crate) page: ClientPage,
@@ -109,10 +109,12 @@ pub struct Engine {
     pub(crate) next_id: u64,
     pub(crate) last_commit: Option<ondisk::CommitNo>,
     pub(crate) auto_response: AutoResponse,
+    /// The world is that of a poll that was just read.
+    pub(crate) by_poll: bool,
 }
 
 /// The daemon was told to end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct Leaving {
     pub since: Duration,
     pub now: bool,
@@ -144,6 +146,7 @@ impl Engine {
             next_id,
             last_commit: None,
             auto_response: AutoResponse::Off,
+            by_poll: false,
         }
     }
 
@@ -161,6 +164,14 @@ impl Engine {
 
     /// One poll's world. Returns what to do, in order.
     pub fn step(&mut self, world: &World<'_>) -> Vec<Effect> {
+        self.by_poll = true;
+        let effects = self.go_on(world);
+        self.by_poll = false;
+        effects
+    }
+
+    /// Goes on by what is known, which may be tables that are newer than the poll's time.
+    fn go_on(&mut self, world: &World<'_>) -> Vec<Effect> {
         self.page.polls += 1;
         self.follow_tables(world);
         self.reap(world);
@@ -182,7 +193,7 @@ impl Engine {
     /// A blocking job came to its end.
     pub fn job_done(&mut self, volume: Uuid, done: JobDone, world: &World<'_>) -> Vec<Effect> {
         self.finish_job(volume, done, world);
-        self.step(world)
+        self.go_on(world)
     }
 
     /// A transaction came to its end.
@@ -193,14 +204,14 @@ impl Engine {
         world: &World<'_>,
     ) -> Vec<Effect> {
         self.finish_op(tag, done, world);
-        self.step(world)
+        self.go_on(world)
     }
 
     /// The daemon is to end: in order, or (`now`) without waiting for anybody's open files.
     pub fn leave(&mut self, now: bool, world: &World<'_>) -> Vec<Effect> {
         let (since, already) = self.leaving.map_or((world.now, false), |l| (l.since, l.now));
         self.leaving = Some(Leaving { since, now: now || already });
-        self.step(world)
+        self.go_on(world)
     }
 
     /// Every gate is closed and every grant given back: the log-off may be committed. Told to end now, a client does
@@ -232,6 +243,23 @@ impl Engine {
     #[doc(hidden)]
     pub fn switches(&self) -> Switches {
         self.setup.switches
+    }
+
+    /// Takes out what grows for ever and decides nothing, so that a search over all states comes to an end: counters for
+    /// people, and the numbers of pages up to `seen`. Those are only compared with numbers of `seen` and above, so
+    /// all of them may be 1; `seen` itself is, and the driver's own numbers go down by as much as it does.
+    #[doc(hidden)]
+    pub fn forget_numbers(&mut self, seen: u64) {
+        let shift = seen.saturating_sub(1);
+        let lower = |n: &mut u64| *n = if *n == 0 { 0 } else { n.saturating_sub(shift).max(1) };
+        (self.page.polls, self.page.refreshes) = (0, 0);
+        lower(&mut self.page_version);
+        for volume in self.volumes.values_mut() {
+            lower(&mut volume.retire_sequence);
+            if let Some((_, sequence)) = &mut volume.announced {
+                lower(sequence);
+            }
+        }
     }
 
     pub(crate) fn me(&self) -> SlotIndex {

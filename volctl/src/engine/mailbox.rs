@@ -17,7 +17,7 @@ use crate::wire::outcome::Failure;
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 
 /// What the mailbox remembers between polls.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Mailbox {
     /// Requests of others that were told to the person.
     told: BTreeSet<RequestId>,

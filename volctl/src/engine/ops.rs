@@ -18,7 +18,7 @@ use super::world::{Peer, World};
 use crate::wire::outcome::Failure;
 
 /// A change of the tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TableOp {
     /// The log-on transaction: ends the own older grants, the first way, or reaps the own older incarnations (section 6).
     LogOn {
@@ -83,7 +83,7 @@ pub enum TableOp {
 }
 
 /// What a transaction did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OpDone {
     /// Committed, under this epoch.
     Committed {

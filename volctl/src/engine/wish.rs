@@ -17,12 +17,18 @@ const COURTESY: Duration = Duration::from_secs(2);
 const CLEAN_TURN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Counts the waits of section 6 from the end of the own first read that shows their beginning.
+    /// Counts the waits of section 6 from the end of an own read that was begun when their beginning stood on the disk: what
+    /// a transaction of this very client has just committed is newer than the last poll, and so may tables be that were
+    /// loaded after the poll's slots. So the poll after the one that shows it counts.
     pub(crate) fn watch_grant(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        let ending = table.writer.map(|g| (g.epoch, world.holder_reaped(&g), g.state == GrantState::Revoked));
+        let counts = self.by_poll && volume.sighted == ending;
+        volume.sighted = ending;
         let since = |old: Option<(u64, Duration)>, epoch: u64, holds: bool| match old {
             _ if !holds => None,
             Some((e, t)) if e == epoch => Some((e, t)),
-            _ => Some((epoch, world.now)),
+            _ if counts => Some((epoch, world.now)),
+            _ => None,
         };
         if let Some(grant) = table.writer {
             volume.reaped_since = since(volume.reaped_since, grant.epoch, world.holder_reaped(&grant));

@@ -11,7 +11,7 @@ use ondisk::{
 use super::switches::Switches;
 
 /// What is known of a client's page.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum PageView {
     /// It is of the slot's incarnation and not older than the slot's page sequence.
     Current(Arc<ClientPage>),
@@ -20,7 +20,7 @@ pub enum PageView {
 }
 
 /// One client, as the own polls show it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Peer {
     /// Its slot.
     pub slot: SlotIndex,

@@ -89,7 +89,7 @@ impl From<ExitCode> for std::process::ExitCode {
 }
 
 /// Why a command did not do what it was asked, for people: what, why, and what to do next (guarantee G6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct Failure {
     /// The exit code of the command.
