@@ -11,6 +11,8 @@ pub mod identify;
 pub mod inflight;
 mod mountinfo;
 pub mod mounting;
+#[doc(hidden)]
+pub mod parsers;
 pub mod publish;
 pub mod snapshot_name;
 mod sysfs;
