@@ -80,3 +80,57 @@ impl Feed {
         std::mem::take(&mut self.0).into()
     }
 }
+
+/// Inputs like a given one, which follow from its bytes alone.
+#[derive(Debug, Clone)]
+pub struct Like {
+    seed: u64,
+    bytes: Vec<u8>,
+}
+
+impl Like {
+    /// Of these bytes; another `salt` gives others.
+    #[must_use]
+    pub fn of(data: &[u8], salt: u64) -> Self {
+        let hash = |h: u64, b: &u8| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3);
+        Self { seed: data.iter().fold(0xcbf2_9ce4_8422_2325 ^ salt, hash), bytes: Vec::new() }
+    }
+
+    fn next(&mut self) -> usize {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.seed ^ (self.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        // Half of the bits are as good as all.
+        usize::try_from((z ^ (z >> 31)) >> 32).unwrap_or(0)
+    }
+
+    fn byte(&mut self) -> u8 {
+        u8::try_from(self.next() & 0xff).unwrap_or(0)
+    }
+
+    /// One to four changes of `data`.
+    pub fn change(&mut self, data: &[u8]) -> &[u8] {
+        let mut like = std::mem::take(&mut self.bytes);
+        like.clear();
+        like.extend_from_slice(data);
+        for _ in 0..1 + self.next() % 4 {
+            let at = self.next() % (like.len() + 1);
+            match self.next() % 5 {
+                0 if at < like.len() => like[at] ^= 1 << (self.next() % 8),
+                1 if at < like.len() => drop(like.remove(at)),
+                2 => like.insert(at, self.byte()),
+                3 => like.truncate(at.max(1)),
+                _ if at < like.len() => like[at] = self.byte(),
+                _ => like.push(self.byte()),
+            }
+        }
+        self.bytes = like;
+        &self.bytes
+    }
+
+    /// So many bytes of chance.
+    pub fn noise(&mut self, most: usize) -> Vec<u8> {
+        let count = self.next() % (most + 1);
+        (0..count).map(|_| self.byte()).collect()
+    }
+}

@@ -26,7 +26,7 @@ pub(super) fn a_client(name: &str) -> ClientRecord {
     ClientRecord {
         name: Name::new(name).expect("a name"),
         host: Label::new("host").expect("a label"),
-        uuid: Uuid::from_u128(name.len() as u128),
+        uuid: Uuid::from_u128(name.bytes().map(u128::from).sum()),
         enabled: true,
         admin: true,
         locked_out: false,
