@@ -5,6 +5,7 @@
 #   make build         the program, optimised: $(RELEASE)
 #   make lint          format and lints alone
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
+#   make fuzz          look for inputs that break what reads foreign bytes (C++ compiler); TARGET_NAME=slot RUNS=10000000, or TIME=60
 #   make clean
 
 CARGO ?= cargo
@@ -14,11 +15,19 @@ RELEASE := $(TARGET)/release/volctl
 KEEP ?=
 ARGS ?=
 
+# Each input is run with so many like it: with that, reading the counters does not take longer than the targets do.
+BATCH ?= 1024
+TARGET_NAMES = $(or $(TARGET_NAME),$(notdir $(wildcard fixtures/fuzz/*)))
+RUNS ?=
+TIME ?= 60
+COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-plain test-root lint bench clean packages cargo root-for-demo root-for-bench
+.PHONY: fuzz build demo test test-plain test-root lint bench clean packages cargo root-for-demo root-for-bench
 
 build: cargo
 	$(CARGO) build --release --package volctl
@@ -50,6 +59,20 @@ lint: cargo
 
 bench: root-for-bench packages build
 	$(RELEASE) bench $(ARGS)
+
+# The targets are functions of volctl_tests::fuzz; `make test` runs each for a moment, without a C++ compiler. New inputs go to
+# $(TARGET)/corpus; the ones worth keeping, small, to fixtures/fuzz.
+fuzz: cargo
+	RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR="$(abspath $(TARGET))/fuzz" \
+	    $(CARGO) build --release --target $(HOST) --manifest-path tests/fuzz/Cargo.toml
+	@for name in $(TARGET_NAMES); do \
+	    mkdir -p "$(TARGET)/corpus/$$name"; \
+	    echo "fuzzing $$name"; \
+	    VOLCTL_FUZZ=$$name VOLCTL_FUZZ_BATCH=$(BATCH) nice -n 10 "$(TARGET)/fuzz/$(HOST)/release/volctl-fuzz" \
+	        -max_len=1024 -timeout=120 -rss_limit_mb=1024 -artifact_prefix="$(TARGET)/corpus/failed-$$name-" \
+	        $(if $(RUNS),-runs=$$(( $(RUNS) / $(BATCH) + 1 )),-max_total_time=$(TIME)) \
+	        "$(TARGET)/corpus/$$name" "fixtures/fuzz/$$name" || exit 1; \
+	done
 
 clean:
 	$(CARGO) clean
