@@ -10,6 +10,7 @@
 #   make sim           clients on a simulated disk on which everything goes wrong: SEEDS=100000 FROM=0 CLIENTS=8;
 #                      SEED=17 tells one run event by event
 #   make mutants       each rule of the protocols taken out in its turn: does a run notice? SEEDS=2000 at most for each
+#   make fuzz          look for inputs that break what reads foreign bytes (C++ compiler); TARGET_NAME=slot RUNS=10000000, or TIME=60
 #   make clean
 
 CARGO ?= cargo
@@ -23,11 +24,19 @@ SEEDS ?=
 FROM ?= 0
 CLIENTS ?=
 
+# Each input is run with so many like it: with that, reading the counters does not take longer than the targets do.
+BATCH ?= 1024
+TARGET_NAMES = $(or $(TARGET_NAME),$(notdir $(wildcard fixtures/fuzz/*)))
+RUNS ?=
+TIME ?= 60
+COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-plain test-root lint bench model sim mutants clean packages cargo root-for-demo root-for-bench
+.PHONY: bench build cargo clean demo fuzz lint model mutants packages root-for-bench root-for-demo sim test test-plain test-root
 
 build: cargo
 	$(CARGO) build --release --package volctl
@@ -70,6 +79,20 @@ sim: cargo
 
 mutants: cargo
 	$(CARGO) run --profile proof --quiet --package volctl-tests --bin sim -- mutants --seeds $(or $(SEEDS),2000) $(ARGS)
+
+# The targets are functions of volctl_tests::fuzz; `make test` runs each for a moment, without a C++ compiler. New inputs go to
+# $(TARGET)/corpus; the ones worth keeping, small, to fixtures/fuzz.
+fuzz: cargo
+	RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR="$(abspath $(TARGET))/fuzz" \
+	    $(CARGO) build --release --target $(HOST) --manifest-path tests/fuzz/Cargo.toml
+	@for name in $(TARGET_NAMES); do \
+	    mkdir -p "$(TARGET)/corpus/$$name"; \
+	    echo "fuzzing $$name"; \
+	    VOLCTL_FUZZ=$$name VOLCTL_FUZZ_BATCH=$(BATCH) nice -n 10 "$(TARGET)/fuzz/$(HOST)/release/volctl-fuzz" \
+	        -max_len=1024 -timeout=120 -rss_limit_mb=1024 -artifact_prefix="$(TARGET)/corpus/failed-$$name-" \
+	        $(if $(RUNS),-runs=$$(( $(RUNS) / $(BATCH) + 1 )),-max_total_time=$(TIME)) \
+	        "$(TARGET)/corpus/$$name" "fixtures/fuzz/$$name" || exit 1; \
+	done
 
 clean:
 	$(CARGO) clean

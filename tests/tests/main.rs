@@ -4,8 +4,10 @@
 
 mod cli_doc;
 mod cli_init;
+mod crash;
 mod dist;
 mod docs;
+mod fuzz;
 mod loop_4k;
 mod loop_admin_check;
 mod loop_admin_daemons;

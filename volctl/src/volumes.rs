@@ -12,6 +12,8 @@ pub mod inflight;
 mod mountinfo;
 pub mod mounting;
 pub mod opening;
+#[doc(hidden)]
+pub mod parsers;
 pub mod publish;
 pub mod snapshot_name;
 mod sysfs;

@@ -150,7 +150,8 @@ impl<'a> World<'a> {
         queue
     }
 
-    /// The next free number in a volume's queue: one higher than any in any page.
+    /// The next free number in a volume's queue: one higher than any in any page. (A page may hold the highest that there is;
+    /// then ties go by slot.)
     pub fn next_number(&self, volume: Uuid) -> u64 {
         let numbers = self.peers.iter().filter_map(|p| p.current_page()?.request(volume).map(|r| r.number));
         numbers.max().unwrap_or(0).saturating_add(1)

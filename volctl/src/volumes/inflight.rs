@@ -120,7 +120,7 @@ fn measure_file(path: &Path, device: u64) -> Inflight {
 }
 
 /// A soft NFS mount gives up after its retransmissions, each `timeo` longer than the one before.
-fn nfs(options: &str) -> Inflight {
+pub(super) fn nfs(options: &str) -> Inflight {
     let number = |key: &str| -> Option<u64> {
         options.split(',').find_map(|option| option.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
     };

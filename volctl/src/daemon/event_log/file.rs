@@ -82,11 +82,16 @@ impl EventFile {
         for name in [format!("{FILE_NAME}.1"), FILE_NAME.to_owned()] {
             // What cannot be read is not there to show; that it cannot be written is said elsewhere.
             let tail = tail(&self.dir.join(name)).unwrap_or_default();
-            events.extend(tail.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
+            events.extend(events_of(&tail));
         }
         let skip = events.len().saturating_sub(count);
         events.split_off(skip)
     }
+}
+
+/// The events of a file's lines; lines that are none are passed over. Public for the fuzzer.
+pub fn events_of(bytes: &[u8]) -> impl Iterator<Item = EventRecord> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
 }
 
 fn tail(path: &Path) -> io::Result<Vec<u8>> {
