@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod fake;
+pub mod paths;
 pub mod program;
 pub mod studio;
 pub mod tree;

@@ -198,6 +198,32 @@ impl Client {
         kill(self.pid(), signal).expect("the daemon is there");
     }
 
+    /// Sends the daemon a signal if it runs; false if it does not.
+    pub fn try_signal(&self, signal: Signal) -> bool {
+        let daemon = locked(&self.inner.daemon);
+        let id = daemon.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        id.is_some_and(|id| kill(Pid::from_raw(id), signal).is_ok())
+    }
+
+    /// Lets daemon and guardian go on, if they were stopped.
+    pub fn resume(&self) {
+        let _ = self.try_signal(Signal::SIGCONT);
+        if let Some(guardian) = guardian_pid(&self.inner.uuid, self.slot()) {
+            // It may have ended meanwhile.
+            let _ = kill(guardian, Signal::SIGCONT);
+        }
+    }
+
+    /// Whether its daemon was started and has not ended.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        let mut daemon = locked(&self.inner.daemon);
+        if daemon.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
+            *daemon = None;
+        }
+        daemon.is_some()
+    }
+
     /// Tells the daemon to end in order, if it runs.
     pub fn terminate(&self) {
         if locked(&self.inner.daemon).is_some() {
