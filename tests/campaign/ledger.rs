@@ -38,6 +38,12 @@ impl Ledger {
         entry
     }
 
+    /// Records that were told to be stable in this round so far.
+    pub(crate) fn told(&self) -> u64 {
+        let rounds = self.rounds();
+        rounds.last().map_or(0, |round| round.iter().map(|e| e.stable.load(Ordering::SeqCst)).sum())
+    }
+
     /// Reads everything that must be in `directory`, and takes away what is old enough.
     ///
     /// # Panics

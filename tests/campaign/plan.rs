@@ -11,14 +11,14 @@ use crate::rng::Rng;
 use crate::stage::{CONTROL, IMAGE};
 
 /// A quarter of the lease is 500 ms; what comes after it, with something for a busy machine.
-const APART_MS: u64 = 900;
+pub(crate) const APART_MS: u64 = 900;
 /// Less than the margin of 2 s, also for a write that was sent just before the path became slow.
 const HOLD_MS_MAX: u64 = 1_200;
 /// Two times this is drained when a gate closes.
 const DATA_DELAY_MS_MAX: u64 = 500;
 const CONTROL_DELAY_MS_MAX: u64 = 1_200;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Process {
     Daemon,
     Guardian,
@@ -68,11 +68,30 @@ impl fmt::Display for Action {
     }
 }
 
-/// An action, of which client, and when.
+/// To whom something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// This client.
+    Client(usize),
+    /// Whoever may write when the first of these with the same number is due.
+    Writer(usize),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(index) => write!(out, "{}", ["alice", "bob", "carol"][*index]),
+            Self::Writer(0) => write!(out, "writer"),
+            Self::Writer(_) => write!(out, "next-writer"),
+        }
+    }
+}
+
+/// An action, to whom, and when.
 #[derive(Debug, Clone)]
 pub(crate) struct Due {
     pub(crate) at_ms: u64,
-    pub(crate) client: usize,
+    pub(crate) who: Who,
     pub(crate) action: Action,
 }
 
@@ -86,7 +105,7 @@ pub(crate) struct Plan {
 
 impl fmt::Display for Plan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let texts = self.due.iter().map(|d| format!("{} {}:{}", d.at_ms, ["a", "b", "c"][d.client], d.action));
+        let texts = self.due.iter().map(|d| format!("{} {}:{}", d.at_ms, d.who, d.action));
         write!(out, "{}", texts.collect::<Vec<_>>().join(", "))
     }
 }
@@ -95,25 +114,35 @@ impl Plan {
     pub(crate) fn of(seed: u64, round: u64, clients: usize) -> Self {
         let mut rng = Rng::new(seed, round);
         let mut due = Vec::new();
-        let hit = rng.range(1, 3);
-        let first = rng.range(0, clients as u64);
-        for n in 0..hit {
-            let client = usize::try_from((first + n) % clients as u64).expect("few");
-            // Somebody has to be writing before it is worth anything.
-            let at = 400 + rng.range(0, 1_500);
-            let mut add = |at_ms, action| due.push(Due { at_ms, client, action });
+        let mut hit = |who, rng: &mut Rng| {
             let both = rng.chance(25);
-            if both || rng.chance(65) {
-                process(&mut rng, at, &mut add);
+            let with_process = both || rng.chance(65);
+            let mut add = |at_ms, action| due.push(Due { at_ms, who, action });
+            let at = rng.range(0, 1_500);
+            if with_process {
+                process(rng, at, &mut add);
             }
-            if both || due.iter().all(|d| d.client != client) {
-                let at = 400 + rng.range(0, 1_500);
-                path(&mut rng, at, &mut |at_ms, action| due.push(Due { at_ms, client, action }));
+            if both || !with_process {
+                let at = rng.range(0, 1_500);
+                path(rng, at, &mut add);
             }
+        };
+        let client = usize::try_from(rng.range(0, clients as u64)).expect("few");
+        match rng.range(0, 10) {
+            0..4 => hit(Who::Writer(0), &mut rng),
+            4..6 => {
+                hit(Who::Writer(0), &mut rng);
+                hit(Who::Writer(1), &mut rng);
+            }
+            6..8 => {
+                hit(Who::Writer(0), &mut rng);
+                hit(Who::Client(client), &mut rng);
+            }
+            _ => hit(Who::Client(client), &mut rng),
         }
         if rng.chance(15) {
-            let client = usize::try_from(rng.range(0, clients as u64)).expect("few");
-            due.push(Due { at_ms: 400 + rng.range(0, 2_000), client, action: Action::Takeover });
+            let who = Who::Client(client);
+            due.push(Due { at_ms: rng.range(0, 2_000), who, action: Action::Takeover });
         }
         due.sort_by_key(|d| d.at_ms);
         let until_ms = due.last().map_or(0, |d| d.at_ms) + rng.range(100, 800);
@@ -215,7 +244,7 @@ mod tests {
                     let hits = |d: &Due| matches!(d.action, Action::Kill(_) | Action::Stop(_));
                     let same =
                         std::mem::discriminant(&a.action) == std::mem::discriminant(&b.action) && a.action == b.action;
-                    if a.client == b.client && hits(a) && hits(b) && !same {
+                    if a.who == b.who && hits(a) && hits(b) && !same {
                         let of =
                             |d: &Due| matches!(d.action, Action::Kill(p) | Action::Stop(p) if p == Process::Daemon);
                         assert!(of(a) == of(b) || a.at_ms.abs_diff(b.at_ms) >= APART_MS, "round {round}: {plan}");

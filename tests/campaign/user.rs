@@ -81,7 +81,7 @@ impl Crowd {
     pub(crate) fn settle(&self, stage: &Stage) {
         let limit = stage.studio().patience(stage.studio().timings.dead() * 2 + LAST_RECORD * 10);
         for client in &stage.clients {
-            client.until("its old request is gone", limit, |status| !asks(client, status));
+            client.until("what was is over", limit, |status| !asks(client, status) && !writes(status));
         }
         for shared in &self.shared {
             shared.settled.store(true, Ordering::SeqCst);
@@ -151,7 +151,7 @@ struct Person {
 impl Person {
     fn live(mut self) {
         while !self.shared.over.load(Ordering::SeqCst) {
-            std::thread::sleep(Duration::from_millis(self.rng.range(20, 120)));
+            std::thread::sleep(Duration::from_millis(self.rng.range(40, 160)));
             let Some(status) = self.client.try_status() else { continue };
             if writes(&status) {
                 self.as_writer(&status);
@@ -187,11 +187,15 @@ impl Person {
 
     fn as_writer(&mut self, status: &Status) {
         let asked = status.requests.iter().find(|r| r.from != self.client.name() && r.answer.is_none());
-        if self.is_calm() {
-            if let Some(request) = asked {
-                self.answer(&request.from.clone(), Answer3::Yes);
+        match (self.is_calm(), asked) {
+            (true, Some(request)) => return self.answer(&request.from.clone(), Answer3::Yes),
+            // A file system that had errors is given back and mounted anew, as a person would do it.
+            (true, None) if !self.shared.settled.load(Ordering::SeqCst) => {
+                let _ = self.call(&Call::Release(Self::volume()));
+                return;
             }
-            return;
+            (true, None) => return,
+            (false, _) => {}
         }
         self.keep_writing();
         match asked.map(|r| r.from.clone()) {

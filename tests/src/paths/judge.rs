@@ -31,6 +31,8 @@ pub struct Seen {
     pub violations: Vec<Line>,
     /// Grants and bursts of writes, oldest first.
     pub lines: Vec<Line>,
+    /// Who has the write privilege now, by image.
+    pub writers: BTreeMap<String, String>,
     /// Writes to volumes that landed.
     pub writes: u64,
     /// Grants that landed.
@@ -165,7 +167,8 @@ impl Judge {
     pub(super) fn report(&mut self) -> Seen {
         self.end_burst();
         let lines = std::mem::take(&mut self.seen.lines);
-        Seen { lines, ..self.seen.clone() }
+        let writer = |(image, right): (&String, &Right)| Some((image.clone(), self.name(right.writer?.0)));
+        Seen { lines, writers: self.rights.iter().filter_map(writer).collect(), ..self.seen.clone() }
     }
 }
 

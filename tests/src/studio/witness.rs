@@ -20,7 +20,7 @@ use super::locked;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Where the disks themselves are watched as well, and many studios run side by side.
-const PAUSE_STACKED: Duration = Duration::from_millis(5);
+const PAUSE_STACKED: Duration = Duration::from_millis(20);
 
 /// A longer time between two looks means that the machine had no time for this process, nor for the others.
 const STALL: Duration = Duration::from_millis(100);
