@@ -5,6 +5,8 @@
 #   make build         the program, optimised: $(RELEASE)
 #   make lint          format and lints alone
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
+#   make campaign      break things on real file systems for long (root): ROUNDS=300 FS=ext4 SEED=1; SWEEP=5 instead of
+#                      rounds; docs/campaign.md. With -j3 the file systems run side by side
 #   make clean
 
 CARGO ?= cargo
@@ -13,12 +15,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/volctl
 KEEP ?=
 ARGS ?=
+FS ?= ext4 xfs btrfs
+SEED ?= 1
+ROUNDS ?= $(if $(SWEEP),,300)
+SWEEP ?=
 
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-plain test-root lint bench clean packages cargo root-for-demo root-for-bench
+.PHONY: build demo test test-plain test-root lint bench campaign campaign-built clean packages cargo root-for-demo root-for-bench root-for-campaign
 
 build: cargo
 	$(CARGO) build --release --package volctl
@@ -51,6 +57,14 @@ lint: cargo
 bench: root-for-bench packages build
 	$(RELEASE) bench $(ARGS)
 
+campaign: root-for-campaign packages $(addprefix campaign-on-,$(FS))
+
+campaign-on-%: campaign-built
+	$(TARGET)/proof/campaign --fs $* --seed $(SEED) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SWEEP),--sweep $(SWEEP)) $(ARGS)
+
+campaign-built: cargo
+	$(CARGO) build --profile proof --package volctl --package volctl-tests --bins
+
 clean:
 	$(CARGO) clean
 
@@ -76,7 +90,7 @@ packages:
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get install -y --no-install-recommends $$want || { apt-get update && apt-get install -y --no-install-recommends $$want; }
 
-root-for-demo root-for-bench:
+root-for-demo root-for-bench root-for-campaign:
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make $(patsubst root-for-%,%,$@): this needs root: it makes loop devices and mounts file systems"; \
 	    echo "      (in a directory of its own, and it takes all of it away again)."; \

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use volctl_tests::paths::Mode;
-use volctl_tests::studio::{Client, guardian_pid};
+use volctl_tests::studio::Client;
 
 use crate::plan::{APART_MS, Action, Plan, Process, Who};
 use crate::stage::{IMAGE, Stage};
@@ -81,10 +81,10 @@ impl Chaos<'_> {
                 ran
             }
             Action::Start => start(client),
-            Action::Terminate => client.try_signal(Signal::SIGTERM),
-            Action::Kill(process) => self.signal(client, *process, Signal::SIGKILL),
-            Action::Stop(process) => self.signal(client, *process, Signal::SIGSTOP),
-            Action::Continue(process) => self.signal(client, *process, Signal::SIGCONT),
+            Action::Terminate => self.stage.tell_to_end(index),
+            Action::Kill(process) => Self::signal(client, *process, Signal::SIGKILL),
+            Action::Stop(process) => Self::signal(client, *process, Signal::SIGSTOP),
+            Action::Continue(process) => Self::signal(client, *process, Signal::SIGCONT),
             Action::Path(image, mode) => {
                 let faulty = self.faulty.insert((index, image), *mode != Mode::PASS) == Some(true);
                 // A second hold would keep back for too long what the first one held.
@@ -99,12 +99,10 @@ impl Chaos<'_> {
         }
     }
 
-    fn signal(&self, client: &Client, process: Process, what: Signal) -> bool {
+    fn signal(client: &Client, process: Process, what: Signal) -> bool {
         match process {
             Process::Daemon => client.try_signal(what),
-            Process::Guardian => {
-                guardian_pid(&self.stage.studio().uuid, client.slot()).is_some_and(|pid| kill(pid, what).is_ok())
-            }
+            Process::Guardian => client.try_guardian().is_some_and(|pid| kill(pid, what).is_ok()),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! After the trouble: everything is mended, and then it must be as if nothing had happened.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use volctl::wire::status::{ClientState, VolumeState};
-use volctl_tests::studio::{check_file_system, run, write_synced};
+use volctl_tests::studio::{Client, check_file_system, run};
 
 use crate::chaos;
-use crate::stage::{CONTROL, IMAGE, Stage, VOLUME, volume};
+use crate::stage::{CONTROL, IMAGE, Stage, VOLUME, volume, writes};
 use crate::user::{Crowd, FILLER};
 
 /// What is left for everything that is no wait of the protocol, on a machine that does other things as well.
@@ -20,8 +22,11 @@ pub(crate) fn heal(stage: &Stage, crowd: &Crowd) {
         client.resume();
     }
     crowd.calm_down();
-    for client in &stage.clients {
-        let _ = chaos::start(client);
+    for (client, pid) in stage.told_to_end() {
+        // On its way out it still answers: nobody is fooled by that.
+        stage
+            .studio()
+            .wait_until("a daemon that was told to end has ended", SLACK * 5, || client.try_pid() != Some(pid));
     }
     let begun = Instant::now();
     for client in &stage.clients {
@@ -43,27 +48,45 @@ pub(crate) fn heal(stage: &Stage, crowd: &Crowd) {
 
 /// Each client in turn gets write access within what the protocol may take, and the last one finds every stable record.
 pub(crate) fn everybody_gets_through(stage: &Stage, round: u64) {
-    let timings = stage.studio().timings;
     let count = stage.clients.len();
     for turn in 0..count {
         let client = stage.client((turn + usize::try_from(round).unwrap_or(0)) % count);
+        let begun = Instant::now();
         let stalled = stage.studio().witness.report().stalled;
-        let asked = client.cli(&["request", VOLUME, "--wait", "40s"]);
-        assert!(asked.code == 0, "{} does not get it: {asked}", client.name());
-        // Once for a client that was just lost and once for one that was lost before it; volumes here have no late writes.
-        let stood = stage.studio().witness.report().stalled.saturating_sub(stalled);
-        let limit = timings.dead() * 2 + SLACK + stood;
-        assert!(asked.took < limit, "{} has it only after {:?}, not within {limit:?}", client.name(), asked.took);
-        stage.history.add(format!("HEAL   {} has it after {} ms", client.name(), asked.took.as_millis()));
-        client.until_state(VOLUME, VolumeState::Rw, SLACK);
-        let _ = std::fs::remove_file(client.path(VOLUME, FILLER));
-        write_synced(&client.path(VOLUME, &format!("turn-{}", client.name())), &format!("{round}"));
-        if turn + 1 == count {
-            stage.ledger.check(&client.path(VOLUME, ""));
+        while let Err(why) = gets_through(stage, client, round, turn + 1 == count) {
+            // A machine that has no time for a beat costs a login, which comes back: what counts is when all is done.
+            stage.history.add(format!("HEAL   {} once more: {}", client.name(), why.replace('\n', " ")));
+            let stood = stage.studio().witness.report().stalled.saturating_sub(stalled);
+            // Once for a client that was just lost and once for one lost before it; volumes here have no late writes.
+            let limit = stage.studio().timings.dead() * 2 + SLACK * 2 + stood;
+            assert!(begun.elapsed() < limit, "{} does not get through within {limit:?}: {why}", client.name());
+            std::thread::sleep(Duration::from_millis(50));
         }
-        let released = client.cli(&["release", VOLUME]);
-        assert!(released.code == 0, "{} does not give it back: {released}", client.name());
+        stage.history.add(format!("HEAL   {} got through in {} ms", client.name(), begun.elapsed().as_millis()));
     }
+}
+
+fn gets_through(stage: &Stage, client: &Client, round: u64, last: bool) -> Result<(), String> {
+    let incarnation = || client.try_status().filter(writes).map(|s| s.incarnation);
+    let asked = client.cli(&["request", VOLUME, "--wait", "40s"]);
+    let login = incarnation().filter(|_| asked.code == 0).ok_or_else(|| format!("it is not given: {asked}"))?;
+    // What is wrong under a grant that still stands afterwards is wrong.
+    let work = || -> Result<(), String> {
+        let _ = std::fs::remove_file(client.path(VOLUME, FILLER));
+        let path = client.path(VOLUME, &format!("turn-{}", client.name()));
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(format!("{round}").as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|e| format!("{}: {e}", path.display()))?;
+        if last { stage.ledger.check(&client.path(VOLUME, "")) } else { Ok(()) }
+    };
+    if let Err(why) = work() {
+        assert!(incarnation() != Some(login), "{}: {why}", client.name());
+        return Err(why);
+    }
+    let released = client.cli(&["release", VOLUME]);
+    if released.code == 0 { Ok(()) } else { Err(format!("it is not given back: {released}")) }
 }
 
 /// Nobody wrote who might not, and everything that can be checked is clean.

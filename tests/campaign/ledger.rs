@@ -46,14 +46,14 @@ impl Ledger {
 
     /// Reads everything that must be in `directory`, and takes away what is old enough.
     ///
-    /// # Panics
-    /// When anything is missing.
-    pub(crate) fn check(&self, directory: &Path) {
+    /// # Errors
+    /// The first that is missing.
+    pub(crate) fn check(&self, directory: &Path) -> Result<(), String> {
         let mut rounds = self.rounds();
         let mut found = 0;
         for (index, round) in rounds.iter().enumerate() {
             for entry in round {
-                let records = entry.check(directory).unwrap_or_else(|lost| panic!("LOST: {lost}"));
+                let records = entry.check(directory).map_err(|lost| format!("LOST: {lost}"))?;
                 if index + 1 == rounds.len() {
                     found += records;
                 }
@@ -67,6 +67,7 @@ impl Ledger {
                 let _ = std::fs::remove_file(directory.join(entry.name));
             }
         }
+        Ok(())
     }
 
     /// Records found in the last round.

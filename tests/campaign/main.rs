@@ -27,6 +27,9 @@ use volctl_tests::studio::Fs;
 use plan::Plan;
 use stage::Stage;
 
+/// Rounds, unless it is said.
+const ROUNDS: u64 = 10;
+
 #[derive(Parser, Debug)]
 #[command(about = "Breaks things round after round and looks whether anything was lost")]
 struct Args {
@@ -36,9 +39,9 @@ struct Args {
     /// What readers are promised; by default what `volume add` would take.
     #[arg(long)]
     readers: Option<String>,
-    /// How many rounds.
-    #[arg(long, default_value_t = 10)]
-    rounds: u64,
+    /// How many rounds; of a sweep, how many of its points, picked by the seed (by default all of them).
+    #[arg(long)]
+    rounds: Option<u64>,
     /// Everything that is random comes from this number and the round's.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -98,19 +101,18 @@ fn run(args: &Args) -> ExitCode {
     let readers = args.readers.clone().unwrap_or_else(|| if fs == Fs::Btrfs { "snapshot" } else { "live" }.to_owned());
     let begun = Instant::now();
     let stage = Stage::new(fs, &readers);
-    println!("{} {readers}: seed {}, rounds {}..{}", fs.word(), args.seed, args.from, args.from + args.rounds);
-    let survived = match args.sweep {
-        Some(step) => guarded(&stage, args, 0, || sweep::all(&stage, Duration::from_millis(step), args.rounds)),
-        None => {
-            (args.from..args.from + args.rounds).all(|round| guarded(&stage, args, round, || one(&stage, args, round)))
-        }
+    let rounds = args.from..args.from + args.rounds.unwrap_or(ROUNDS);
+    println!("{} {readers}: seed {}, from round {}", fs.word(), args.seed, args.from);
+    let survived = match args.sweep.map(Duration::from_millis) {
+        Some(step) => guarded(&stage, args, 0, || sweep::all(&stage, step, args.rounds, args.seed)),
+        None => rounds.into_iter().all(|round| guarded(&stage, args, round, || one(&stage, args, round))),
     };
     if !survived {
         return ExitCode::FAILURE;
     }
     let totals = stage.totals();
     stage.end();
-    println!("{} {readers}: {} rounds in {:.0?}: {totals}", fs.word(), args.rounds, begun.elapsed());
+    println!("{} {readers}, seed {}: done in {:.0?}: {totals}", fs.word(), args.seed, begun.elapsed());
     ExitCode::SUCCESS
 }
 
@@ -123,9 +125,10 @@ fn guarded(stage: &Stage, args: &Args, round: u64, act: impl FnOnce()) -> bool {
     stage.history.collect(&stage.paths().seen());
     println!("--- round {round} failed; what happened (milliseconds of the round):\n{}", stage.history);
     stage.last_words();
-    let again = match args.sweep {
-        Some(step) => format!("--sweep {step} --rounds {}", args.rounds),
-        None => format!("--from {round} --rounds 1"),
+    let again = match (args.sweep, args.rounds) {
+        (Some(step), None) => format!("--sweep {step}"),
+        (Some(step), Some(rounds)) => format!("--sweep {step} --rounds {rounds}"),
+        (None, _) => format!("--from {round} --rounds 1"),
     };
     println!("--- again: campaign --fs {} --readers {} --seed {} {again}", stage.fs.word(), stage.readers, args.seed);
     println!("    (VOLCTL_TEST_KEEP=1 keeps images, configurations and logs)");

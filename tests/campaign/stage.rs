@@ -1,7 +1,12 @@
 //! The world of a campaign: a studio whose clients each have a path of their own to the same disks.
 
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use volctl::wire::status::{Status, VolumeState, VolumeStatus};
-use volctl_tests::paths::{Mode, Paths, program};
+pub(crate) use volctl_tests::paths::CONTROL;
+use volctl_tests::paths::{Mode, Paths};
 use volctl_tests::studio::{Client, FAST, Fs, Options, Studio, Volume};
 
 use crate::history::History;
@@ -9,9 +14,6 @@ use crate::ledger::Ledger;
 
 pub(crate) const VOLUME: &str = "footage";
 pub(crate) const IMAGE: &str = "footage.img";
-pub(crate) const CONTROL: &str = "control.img";
-/// Where the administrator's commands come from.
-const DESK: &str = "desk";
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 
 pub(crate) struct Stage {
@@ -24,6 +26,8 @@ pub(crate) struct Stage {
     pub(crate) readers: String,
     pub(crate) history: History,
     pub(crate) ledger: Ledger,
+    /// Daemons that were told to end: client and process.
+    told_to_end: Mutex<Vec<(usize, Pid)>>,
 }
 
 impl Stage {
@@ -36,20 +40,10 @@ impl Stage {
             // So that anybody can take it over.
             let _ = studio.admin(&["set-client", client.name(), "admin", "on"]).ok();
         }
-        let program = program().display().to_string();
-        let mut hosts: Vec<(&str, Option<u16>)> = clients.iter().map(|c| (c.name(), Some(c.slot()))).collect();
-        hosts.push((DESK, None));
-        studio.witness.hosts_have_disks();
-        let paths = Paths::serve(&[&program, "paths"], studio.dir(), CONTROL, &[IMAGE], &hosts);
-        studio.control = paths.disk(DESK, CONTROL).to_owned();
+        let program = std::env::current_exe().expect("a program knows where it is");
+        let options = Options::default().set("publish", "300ms").set("grace", "1s");
+        let paths = Paths::between(&program, &mut studio, &clients, VOLUME, &options);
         for client in &clients {
-            let disk = |image: &str| paths.disk(client.name(), image).display().to_string();
-            let options = Options::default()
-                .set("control", &disk(CONTROL))
-                .set("devices.footage", &disk(IMAGE))
-                .set("publish", "300ms")
-                .set("grace", "1s");
-            client.configure(&options);
             client.start();
         }
         for client in &clients {
@@ -58,7 +52,17 @@ impl Stage {
         let (history, ledger) = (History::default(), Ledger::default());
         history.begin();
         let (paths, studio) = (Some(paths), Some(studio));
-        Self { paths, studio, clients, volume, fs, readers: readers.to_owned(), history, ledger }
+        Self {
+            paths,
+            studio,
+            clients,
+            volume,
+            fs,
+            readers: readers.to_owned(),
+            history,
+            ledger,
+            told_to_end: Mutex::default(),
+        }
     }
 
     pub(crate) fn paths(&self) -> &Paths {
@@ -71,6 +75,20 @@ impl Stage {
 
     pub(crate) fn client(&self, index: usize) -> &Client {
         &self.clients[index]
+    }
+
+    /// Tells a daemon to end in order.
+    pub(crate) fn tell_to_end(&self, index: usize) -> bool {
+        let client = self.client(index);
+        let Some(pid) = client.try_pid() else { return false };
+        self.told_to_end.lock().unwrap_or_else(PoisonError::into_inner).push((index, pid));
+        client.try_signal(Signal::SIGTERM)
+    }
+
+    /// Who was told to end since this was asked last.
+    pub(crate) fn told_to_end(&self) -> Vec<(&Client, Pid)> {
+        let told = std::mem::take(&mut *self.told_to_end.lock().unwrap_or_else(PoisonError::into_inner));
+        told.into_iter().map(|(index, pid)| (self.client(index), pid)).collect()
     }
 
     /// Every path passes everything again.
@@ -104,15 +122,8 @@ impl Stage {
 
     /// Ends everything and shows that nothing is left.
     pub(crate) fn end(mut self) {
-        for client in &self.clients {
-            client.stop();
-        }
-        let seen = self.paths().seen();
-        assert!(seen.violations.is_empty(), "{:?}", seen.violations);
-        drop(self.paths.take());
-        if let Some(mut studio) = self.studio.take() {
-            studio.control = studio.dir().join(CONTROL);
-            studio.end();
+        if let (Some(paths), Some(studio)) = (self.paths.take(), self.studio.take()) {
+            paths.end(studio, &self.clients);
         }
     }
 }

@@ -19,9 +19,10 @@ mod serve;
 mod valve;
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use nix::mount::{MntFlags, umount2};
 
@@ -30,7 +31,15 @@ pub use serve::serve;
 use serve::{Order, Spec};
 pub use valve::Mode;
 
-use crate::studio::LoopDevice;
+use crate::studio::{Client, LoopDevice, Options, Studio};
+
+/// A daemon that is told to end has ended.
+const ENDS: Duration = Duration::from_secs(20);
+
+/// The image of a studio's control volume.
+pub const CONTROL: &str = "control.img";
+/// Where the administrator's commands come from: a host without a daemon.
+const DESK: &str = "desk";
 
 /// The paths of several hosts to a control volume and volumes, until this is dropped.
 pub struct Paths {
@@ -40,11 +49,48 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Serves the images `control` and `volumes` of a directory to hosts, each named with its slot if it has one. `program`
-    /// and its first arguments run [`serve`].
+    /// Gives each client of a studio, whose daemons do not run yet, a path of its own to the control volume and to one volume
+    /// on an image in the studio's directory, and the administrator one to the control volume. `program` serves when it
+    /// is called with `paths`.
     ///
     /// # Panics
     /// When that does not work.
+    #[must_use]
+    pub fn between(program: &Path, studio: &mut Studio, clients: &[Client], volume: &str, options: &Options) -> Self {
+        let image = format!("{volume}.img");
+        let mut hosts: Vec<(&str, Option<u16>)> = clients.iter().map(|c| (c.name(), Some(c.slot()))).collect();
+        hosts.push((DESK, None));
+        studio.witness.hosts_have_disks();
+        let program = program.display().to_string();
+        let paths = Self::serve(&[&program, "paths"], studio.dir(), CONTROL, &[&image], &hosts);
+        studio.control = paths.disk(DESK, CONTROL).to_owned();
+        for client in clients {
+            let disk = |image: &str| paths.disk(client.name(), image).display().to_string();
+            let options = options.clone().set("control", &disk(CONTROL));
+            client.configure(&options.set(&format!("devices.{volume}"), &disk(&image)));
+        }
+        paths
+    }
+
+    /// Ends every daemon, then the paths, then the studio, and shows that nobody wrote who had no grant.
+    ///
+    /// # Panics
+    /// When anything is left or wrong.
+    pub fn end(self, mut studio: Studio, clients: &[Client]) {
+        for client in clients {
+            client.terminate();
+        }
+        for client in clients {
+            client.ended(ENDS);
+        }
+        let seen = self.seen();
+        assert!(seen.violations.is_empty(), "WRITTEN WITHOUT A GRANT: {:#?}", seen.violations);
+        drop(self);
+        studio.control = studio.dir().join(CONTROL);
+        studio.end();
+    }
+
+    /// Serves the images `control` and `volumes` of a directory to hosts, each named with its slot if it has one.
     #[must_use]
     pub fn serve(program: &[&str], dir: &Path, control: &str, volumes: &[&str], hosts: &[(&str, Option<u16>)]) -> Self {
         let spec = Spec {
@@ -84,13 +130,6 @@ impl Paths {
         found.map(|(_, _, disk)| disk.path()).unwrap_or_else(|| panic!("{host} has no path to {image}"))
     }
 
-    /// Numbers of all those loop devices: disks, not gates.
-    #[must_use]
-    pub fn numbers(&self) -> Vec<(u32, String)> {
-        let number = |path: &Path| path.to_str()?.strip_prefix("/dev/loop")?.parse().ok();
-        self.disks.iter().filter_map(|(_, image, disk)| Some((number(disk.path())?, image.clone()))).collect()
-    }
-
     /// What a host's path to an image does from now on.
     ///
     /// # Panics
@@ -127,10 +166,4 @@ impl Drop for Paths {
         let _ = self.child.wait();
         self.disks.clear();
     }
-}
-
-/// This package's own program, which serves when it is called with `paths`.
-#[must_use]
-pub fn program() -> PathBuf {
-    std::env::current_exe().expect("a program knows where it is")
 }

@@ -181,13 +181,19 @@ impl Client {
         Pid::from_raw(i32::try_from(id).expect("a process number"))
     }
 
+    /// Its guardian's process, if one lives.
+    #[must_use]
+    pub fn try_guardian(&self) -> Option<Pid> {
+        guardian_pid(&self.inner.uuid, self.slot())
+    }
+
     /// Its guardian's process.
     ///
     /// # Panics
     /// When none runs.
     #[must_use]
     pub fn guardian(&self) -> Pid {
-        guardian_pid(&self.inner.uuid, self.slot()).unwrap_or_else(|| panic!("{} has no guardian", self.name()))
+        self.try_guardian().unwrap_or_else(|| panic!("{} has no guardian", self.name()))
     }
 
     /// Sends the daemon a signal.
@@ -198,17 +204,25 @@ impl Client {
         kill(self.pid(), signal).expect("the daemon is there");
     }
 
+    /// The daemon's process, if it was started and has not ended.
+    #[must_use]
+    pub fn try_pid(&self) -> Option<Pid> {
+        let mut daemon = locked(&self.inner.daemon);
+        if daemon.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
+            *daemon = None;
+        }
+        daemon.as_ref().and_then(|child| i32::try_from(child.id()).ok()).map(Pid::from_raw)
+    }
+
     /// Sends the daemon a signal if it runs; false if it does not.
     pub fn try_signal(&self, signal: Signal) -> bool {
-        let daemon = locked(&self.inner.daemon);
-        let id = daemon.as_ref().and_then(|child| i32::try_from(child.id()).ok());
-        id.is_some_and(|id| kill(Pid::from_raw(id), signal).is_ok())
+        self.try_pid().is_some_and(|pid| kill(pid, signal).is_ok())
     }
 
     /// Lets daemon and guardian go on, if they were stopped.
     pub fn resume(&self) {
         let _ = self.try_signal(Signal::SIGCONT);
-        if let Some(guardian) = guardian_pid(&self.inner.uuid, self.slot()) {
+        if let Some(guardian) = self.try_guardian() {
             // It may have ended meanwhile.
             let _ = kill(guardian, Signal::SIGCONT);
         }
@@ -217,11 +231,7 @@ impl Client {
     /// Whether its daemon was started and has not ended.
     #[must_use]
     pub fn runs(&self) -> bool {
-        let mut daemon = locked(&self.inner.daemon);
-        if daemon.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
-            *daemon = None;
-        }
-        daemon.is_some()
+        self.try_pid().is_some()
     }
 
     /// Tells the daemon to end in order, if it runs.
