@@ -26,6 +26,7 @@ mod loop_envelope;
 mod loop_handover;
 mod loop_identity;
 mod loop_last_moment;
+mod loop_mute;
 mod loop_ofd;
 mod loop_queue;
 mod loop_readers;

@@ -152,9 +152,17 @@ impl Client {
     /// # Panics
     /// When it does not start, or one runs already.
     pub fn start(&self) {
+        let log = File::options().create(true).append(true).open(self.inner.home.join("log")).expect("a log");
+        self.start_telling(log);
+    }
+
+    /// As [`Client::start`], with its standard error, and its guardian's, going elsewhere.
+    ///
+    /// # Panics
+    /// As [`Client::start`].
+    pub fn start_telling(&self, log: File) {
         let mut daemon = locked(&self.inner.daemon);
         assert!(daemon.is_none(), "{}'s daemon runs already", self.name());
-        let log = File::options().create(true).append(true).open(self.inner.home.join("log")).expect("a log");
         let mut command = Command::new(program::path());
         command.arg("daemon").arg("--config").arg(self.config());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("RUST_LOG", "info");
