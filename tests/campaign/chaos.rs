@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use volctl_tests::paths::Mode;
 use volctl_tests::studio::Client;
 
-use crate::plan::{APART_MS, Action, Plan, Process, Who};
+use crate::plan::{APART_MS, Action, LEASE_OVER_MS, Plan, Process, Who};
 use crate::stage::{IMAGE, Stage};
 use crate::user::Crowd;
 
@@ -60,7 +60,7 @@ impl Chaos<'_> {
         }
     }
 
-    /// Not both of a client within a quarter of its lease, whoever is hit twice.
+    /// Not both of a client before the one that is left has closed the gates, whoever is hit twice.
     fn may_hit(&mut self, index: usize, process: Process) -> bool {
         let other = if process == Process::Daemon { Process::Guardian } else { Process::Daemon };
         let close =

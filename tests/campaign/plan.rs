@@ -12,6 +12,8 @@ use crate::stage::{CONTROL, IMAGE};
 
 /// A quarter of the lease is 500 ms; what comes after it, with something for a busy machine.
 pub(crate) const APART_MS: u64 = 900;
+/// A daemon that stands still needs its guardian until its lease of 2 s has run out and the gates are closed.
+pub(crate) const LEASE_OVER_MS: u64 = 2_900;
 /// Less than the margin of 2 s, also for a write that was sent just before the path became slow.
 const HOLD_MS_MAX: u64 = 1_200;
 /// Two times this is drained when a gate closes.
@@ -181,9 +183,10 @@ fn process(rng: &mut Rng, at: u64, add: &mut dyn FnMut(u64, Action)) {
         5 => {
             let (one, other) = if rng.chance(50) { (Daemon, Guardian) } else { (Guardian, Daemon) };
             add(at, if rng.chance(50) { Action::Kill(one) } else { Action::Stop(one) });
-            add(at + APART_MS, Action::Kill(other));
-            add(at + APART_MS + pause(rng), Action::Continue(one));
-            add(at + APART_MS + 1_000, Action::Start);
+            let apart = if one == Daemon { LEASE_OVER_MS } else { APART_MS };
+            add(at + apart, Action::Kill(other));
+            add(at + apart + pause(rng), Action::Continue(one));
+            add(at + apart + 1_000, Action::Start);
         }
         6 => {
             add(at, Action::Terminate);
