@@ -11,6 +11,8 @@
 #                      SEED=17 tells one run event by event
 #   make mutants       each rule of the protocols taken out in its turn: does a run notice? SEEDS=2000 at most for each
 #   make fuzz          look for inputs that break what reads foreign bytes (C++ compiler); TARGET_NAME=slot RUNS=10000000, or TIME=60
+#   make campaign      break things on real file systems for long (root): ROUNDS=300 FS=ext4 SEED=1; SWEEP=5 instead of
+#                      rounds; docs/campaign.md. With -j3 the file systems run side by side
 #   make clean
 
 CARGO ?= cargo
@@ -32,11 +34,15 @@ TIME ?= 60
 COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
+FS ?= ext4 xfs btrfs
+ROUNDS ?= $(if $(SWEEP),,300)
+SWEEP ?=
+
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 
 .DEFAULT_GOAL := build
-.PHONY: bench build cargo clean demo fuzz lint model mutants packages root-for-bench root-for-demo sim test test-plain test-root
+.PHONY: bench build campaign campaign-built cargo clean demo fuzz lint model mutants packages root-for-bench root-for-campaign root-for-demo sim test test-plain test-root
 
 build: cargo
 	$(CARGO) build --release --package volctl
@@ -94,6 +100,14 @@ fuzz: cargo
 	        "$(TARGET)/corpus/$$name" "fixtures/fuzz/$$name" || exit 1; \
 	done
 
+campaign: root-for-campaign packages $(addprefix campaign-on-,$(FS))
+
+campaign-on-%: campaign-built
+	$(TARGET)/proof/campaign --fs $* --seed $(or $(SEED),1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SWEEP),--sweep $(SWEEP)) $(ARGS)
+
+campaign-built: cargo
+	$(CARGO) build --profile proof --package volctl --package volctl-tests --bins
+
 clean:
 	$(CARGO) clean
 
@@ -119,7 +133,7 @@ packages:
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get install -y --no-install-recommends $$want || { apt-get update && apt-get install -y --no-install-recommends $$want; }
 
-root-for-demo root-for-bench:
+root-for-demo root-for-bench root-for-campaign:
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make $(patsubst root-for-%,%,$@): this needs root: it makes loop devices and mounts file systems"; \
 	    echo "      (in a directory of its own, and it takes all of it away again)."; \

@@ -3,6 +3,7 @@
 pub mod control;
 pub mod fake;
 pub mod fuzz;
+pub mod paths;
 pub mod program;
 pub mod studio;
 pub mod tree;

@@ -50,6 +50,9 @@ fn log_to_stderr() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| OneLine(io::stderr()))
+        // A line that cannot be written (a full disk, a closed pipe) is lost. By default that is told on stderr, which cannot
+        // be written, which is a panic: just when something went wrong, daemon or guardian would end instead of closing gates.
+        .log_internal_errors(false)
         .with_ansi(false)
         .without_time()
         .with_target(false)
