@@ -47,6 +47,8 @@ pub struct LogonRequest {
     pub record: Incarnation,
     /// The highest number (ticket, epoch) in any cell: counts if the own slot cannot be read.
     pub highest_number: u64,
+    /// When the last write of the slot was begun on this host whose result nobody knows; zero: there is none.
+    pub unsettled: Duration,
     /// The own page's sequence: goes on over log-ons.
     pub page_sequence: u64,
     /// A window is connected.
@@ -258,7 +260,7 @@ impl Logon {
         }
         self.torn_since = None;
         match self.phase {
-            Phase::Looking => self.look(poll, reading, watch),
+            Phase::Looking => self.look(poll, reading, watch, now),
             Phase::Confirming(claim) => self.read_back(poll, reading, claim, now),
             _ => self.fail(LogonError::OutOfTurn("polled")),
         }
@@ -308,7 +310,7 @@ impl Logon {
         }
     }
 
-    fn look(&mut self, poll: &Poll, reading: &SlotReading, watch: &Watch) -> LogonStep {
+    fn look(&mut self, poll: &Poll, reading: &SlotReading, watch: &Watch, now: Duration) -> LogonStep {
         let ours = names_lock_of(reading, &self.request.host);
         if ours && self.gates.is_none() {
             self.phase = Phase::Closing;
@@ -316,6 +318,12 @@ impl Logon {
             return LogonStep::CloseOldGates(legible);
         }
         let first_way = ours && self.gates == Some(true);
+        // A write of unknown result may still land within `margin` (assumption A3), in the very sector that is claimed now.
+        let settled = self.request.unsettled + self.request.margin();
+        let doubtful = !self.request.unsettled.is_zero() && now < settled;
+        if first_way && doubtful && self.request.rules.first_way_settles {
+            return LogonStep::WaitThenPoll(settled.saturating_sub(now).min(self.request.margin()));
+        }
         let clean = reading.view.known().is_some_and(|s| !s.logged_on);
         if !first_way && !clean && !watch.is_silent(self.request.slot) {
             return self.wait_for_stillness(reading, watch);

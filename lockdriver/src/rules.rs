@@ -35,6 +35,8 @@ pub struct Rules {
     pub unknown_stops_entry: bool,
     /// Trace E4: unknown for `dead` means in every own read, reads that saw it good between prove it alive.
     pub unknown_in_every_read: bool,
+    /// A log-on without waiting lets a slot write of its own host whose result nobody knows land first.
+    pub first_way_settles: bool,
     /// A slot that cannot be read is silent only if what of it can be read stood still, too: a log-on changes it.
     pub unreadable_must_be_still: bool,
     /// A log-on to a slot that cannot be read takes a number above the one that somebody who read it before may reap.
@@ -65,6 +67,7 @@ impl Rules {
         unknown_stops_draw: true,
         unknown_stops_entry: true,
         unknown_in_every_read: true,
+        first_way_settles: true,
         unreadable_must_be_still: true,
         claim_above_reapers: true,
         first_way_same_sector: true,

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use volctl_tests::paths::Mode;
 use volctl_tests::studio::Client;
 
-use crate::plan::{APART_MS, Action, LEASE_OVER_MS, Plan, Process, Who};
+use crate::plan::{APART_MS, Action, Plan, Process, Who};
 use crate::stage::{IMAGE, Stage};
 use crate::user::Crowd;
 

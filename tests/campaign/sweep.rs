@@ -177,7 +177,7 @@ fn begin(stage: &Stage, writer: &Client, asker: &Client, case: Case, scribe: &mu
 fn back(stage: &Stage, writer: &Client) {
     let begun = Instant::now();
     let limit = stage.studio().timings.dead() * 3;
-    while !writer.try_status().is_some_and(|s| s.incarnation > 0) {
+    while writer.try_status().is_none_or(|s| s.incarnation == 0) {
         let _ = chaos::start(writer);
         let limit = stage.studio().patience(limit);
         assert!(begun.elapsed() < limit, "{} is not logged on after {:?}", writer.name(), begun.elapsed());

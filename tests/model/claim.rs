@@ -139,6 +139,7 @@ impl Claims {
             host: Self::host(self.hosts[index]),
             record: Incarnation(0),
             highest_number: 0,
+            unsettled: Duration::ZERO,
             page_sequence: 0,
             gui: false,
             lease: Duration::from_secs(self.lease),

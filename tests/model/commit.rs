@@ -93,7 +93,7 @@ impl Commits {
 
 fn record(slot: u16, number: u8) -> ClientRecord {
     ClientRecord {
-        name: Name::new(&format!("client-{slot}-{number}")).expect("a name"),
+        name: Name::new(format!("client-{slot}-{number}")).expect("a name"),
         host: Label::default(),
         uuid: Uuid::from_u128(u128::from(slot) + 1),
         enabled: true,

@@ -12,6 +12,7 @@ use lockdriver::lease::LeaseEnd;
 use lockdriver::logon::Host as HostIdentity;
 use lockdriver::transaction::Change;
 use ondisk::{Incarnation, LockFile, SlotIndex, Uuid};
+use volctl::control::beater::Doubts;
 use volctl::control::claim::{Claim, claim};
 use volctl::control::machine::receive;
 use volctl::control::open::ControlVolume;
@@ -108,6 +109,31 @@ impl Place {
     }
 }
 
+/// The lock file in the memory of a host.
+impl Doubts for Place {
+    fn begun(&self, now: Duration) {
+        self.shared.world().hosts[self.host].doubts.0 = now;
+    }
+
+    fn ended(&self, known: bool) {
+        let mut world = self.shared.world();
+        if world.procs[self.proc].dead {
+            // It was killed before it could say so.
+            return;
+        }
+        let (under_way, unknown) = &mut world.hosts[self.host].doubts;
+        let begun = std::mem::take(under_way);
+        if !known {
+            *unknown = begun;
+        }
+    }
+
+    fn unsettled(&self) -> Duration {
+        let (under_way, unknown) = self.shared.world().hosts[self.host].doubts;
+        under_way.max(unknown)
+    }
+}
+
 /// A login at work.
 struct Driver {
     place: Place,
@@ -176,7 +202,7 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         process.claiming = true;
     }
     let no_means = |e: std::io::Error| Failure::failed("no log-on", e.to_string(), "try again");
-    let mut parts = Parts::new(volume.clone(), place.slot).map_err(no_means)?;
+    let mut parts = Parts::new(volume.clone(), place.slot, Arc::new(place.clone())).map_err(no_means)?;
     place.shared.world().procs[place.proc].deadline = Some(parts.deadline.clone());
     parts.view.read_slots();
     parts.view.load_tables()?;

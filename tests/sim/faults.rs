@@ -313,6 +313,7 @@ impl World {
             self.kill(proc);
         }
         self.hosts[host].guardian = None;
+        self.hosts[host].doubts = (Duration::ZERO, Duration::ZERO);
         self.hosts[host].tender_until = 0;
         self.lose_gates(host);
         self.hosts[host].up = false;

@@ -39,6 +39,7 @@ mutants! {
     rules.lock.unknown_stops_draw: "a ticket is drawn past an unreadable slot",
     rules.lock.unknown_stops_entry: "somebody enters past an unreadable slot",
     rules.lock.unknown_in_every_read: "good reads between bad ones prove nothing",
+    rules.lock.first_way_settles: "a restarted daemon does not let an old slot write land first",
     rules.lock.unreadable_must_be_still: "a slot with one bad sector is passed though the other changes",
     rules.lock.claim_above_reapers: "a claim takes a number that a reaper may be about to record",
     rules.lock.first_way_same_sector: "a log-on without waiting takes the other sector",

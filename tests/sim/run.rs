@@ -320,6 +320,7 @@ fn populate(world: &mut World) {
             volumes_until: 0,
             daemon: None,
             guardian: None,
+            doubts: (Duration::ZERO, Duration::ZERO),
             starting: false,
             tender_until: 0,
             paused_last: 0,
@@ -359,7 +360,7 @@ fn record(client: usize, rng: &mut Rng) -> ClientRecord {
 
 fn volume_table(number: u16, readers: ReadersPolicy, clients: usize) -> VolumeTable {
     VolumeTable {
-        name: Name::new(&format!("v{number}")).expect("a name"),
+        name: Name::new(format!("v{number}")).expect("a name"),
         uuid: Uuid::from_u128(u128::from(number) + 100),
         identity: Identity {
             fs_uuid: Uuid::from_u128(u128::from(number) + 1000),

@@ -81,6 +81,8 @@ pub(crate) struct Host {
     pub(crate) daemon: Option<ProcId>,
     /// The guardian of the daemon's login.
     pub(crate) guardian: Option<Guardian>,
+    /// What its lock file says of slot writes: when the one under way was begun, and the last of unknown result.
+    pub(crate) doubts: (Duration, Duration),
     /// A restart is under way.
     pub(crate) starting: bool,
     /// Until then the daemon has to make up for its guardian.

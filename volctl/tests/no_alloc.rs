@@ -104,6 +104,7 @@ fn a_beat_allocates_nothing() {
         length,
         deadline: deadline.clone(),
         lease: Arc::clone(&lease),
+        doubts: Arc::new(()),
         rules: Rules::default(),
     })
     .expect("a thread");

@@ -62,6 +62,30 @@ fn a_slot_that_cannot_be_read_is_claimed_above_what_others_may_be_reaping() {
     assert!(claimed.sector.incarnation.0 > known.0 + 1, "{} of {known}", claimed.sector.incarnation);
 }
 
+/// The model found it: a slot write returned an error, the daemon was killed, and its successor on this host claimed the same sector at
+/// once and drew a ticket. Then the write landed after all, and hid it.
+#[test]
+fn a_write_of_unknown_result_has_landed_before_the_first_way_claims_its_sector() {
+    let mut bench = Bench::new(2);
+    let home = host(1);
+    left_by(&mut bench, 3, home, true);
+    let unsettled = LogonRequest { unsettled: at(10.0), ..request(0, 9, home, Rules::ALL) };
+    let claims_at = |request: LogonRequest, now: Duration| {
+        let mut client = Client::new(&mut bench.clone(), 1, 1, Rules::ALL);
+        let mut logon = Logon::new(request);
+        logon.begin();
+        let poll = client.look(&bench, now, now);
+        logon.polled(&poll, &client.watch, now);
+        logon.gates_closed(true);
+        let poll = client.look(&bench, now, now);
+        logon.polled(&poll, &client.watch, now)
+    };
+    assert_eq!(claims_at(unsettled, at(11.0)), LogonStep::WaitThenPoll(MARGIN - at(1.0)));
+    assert!(matches!(claims_at(unsettled, at(10.0) + MARGIN), LogonStep::WriteSlot { .. }));
+    let rules = Rules { first_way_settles: false, ..Rules::ALL };
+    assert!(matches!(claims_at(LogonRequest { rules, ..unsettled }, at(11.0)), LogonStep::WriteSlot { .. }));
+}
+
 #[test]
 fn a_gate_that_does_not_close_sends_it_the_other_way() {
     let mut bench = Bench::new(2);

@@ -98,6 +98,7 @@ impl Client {
             host: Host { machine_id: [id; 16], boot_id: [id; 16], lock_file },
             record: Incarnation(0),
             highest_number: 0,
+            unsettled: Duration::ZERO,
             page_sequence: 0,
             gui: false,
             lease: LEASE,

@@ -230,6 +230,7 @@ fn setup(feed: &mut Feed) -> Setup {
     let second = Duration::from_secs(1);
     let own = page(feed, Incarnation(1));
     Setup {
+        switches: volctl::engine::Switches::ALL,
         slot: client(feed),
         incarnation: Incarnation(feed.number()),
         periods: Periods {

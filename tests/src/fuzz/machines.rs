@@ -110,7 +110,8 @@ impl Bench {
         while feed.flag() {
             self.others(feed, me);
         }
-        let bad = if feed.byte() == 255 { vec![feed.number()..feed.number()] } else { Vec::new() };
+        let range = feed.number()..feed.number();
+        let bad: Vec<_> = (feed.byte() == 255).then_some(range).into_iter().collect();
         let begun = self.now;
         self.now = self.now.saturating_add(Duration::from_millis(1));
         self.watch.observe(self.decoder.decode(&self.area, &bad, begun, self.now));
@@ -167,6 +168,7 @@ fn log_on(feed: &mut Feed, bench: &mut Bench, me: SlotIndex, timings: &Timings) 
         host: Host { machine_id: [1; 16], boot_id: [1; 16], lock_file: LockFile { device: 0, inode: 1 } },
         record: Incarnation(feed.number()),
         highest_number: feed.number(),
+        unsettled: Duration::from_nanos(feed.number()),
         page_sequence: feed.number(),
         gui: false,
         lease: timings.lease(),

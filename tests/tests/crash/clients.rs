@@ -147,7 +147,7 @@ impl Scene {
 
 /// Claims, writes the first page, and commits the log-on, as a daemon does.
 fn log_on(volume: &ControlVolume, slot: SlotIndex) -> (Session, Claimed) {
-    let mut parts = Parts::new(volume.clone(), slot).unwrap();
+    let mut parts = Parts::new(volume.clone(), slot, Arc::new(())).unwrap();
     parts.view.read_slots();
     parts.view.load_tables().unwrap();
     let tables = parts.view.tables().unwrap().clone();

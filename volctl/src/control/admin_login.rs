@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -173,7 +174,7 @@ fn log_on(volume: &ControlVolume, notes: Notes<'_>) -> Result<(SlotLock, Parts, 
     loop {
         let (lock, wait) = choose(volume, &tried)?;
         let slot = SlotIndex(lock.1);
-        let parts = Parts::new(volume.clone(), slot).map_err(|e| {
+        let parts = Parts::new(volume.clone(), slot, Arc::new(lock.0.doubts())).map_err(|e| {
             Failure::failed("no log-on", e.to_string(), "look at this machine's memory and process limits")
         })?;
         match claim_slot(volume, parts, &lock, wait, &notes) {

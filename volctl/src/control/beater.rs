@@ -17,6 +17,28 @@ use ondisk::{Geometry, SlotIndex, SlotSector};
 use super::machine::{Joiner, Machine, receive};
 use super::rules::Rules;
 
+/// Hears of every write of the own slot, so that also whoever comes after a killed process knows of one whose result nobody
+/// knows: it may land over what the next login writes (trace A5).
+pub trait Doubts: Send + Sync {
+    /// A write is about to be submitted.
+    fn begun(&self, now: Duration);
+    /// It returned; `known`: it landed.
+    fn ended(&self, known: bool);
+    /// When the last write was begun whose result nobody knows; zero: there is none.
+    fn unsettled(&self) -> Duration;
+}
+
+/// For a slot that nobody else ever claims.
+impl Doubts for () {
+    fn begun(&self, _now: Duration) {}
+
+    fn ended(&self, _known: bool) {}
+
+    fn unsettled(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// How a write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
@@ -84,6 +106,8 @@ pub struct BeaterSetup {
     pub deadline: SharedDeadline,
     /// The own lease's arithmetic.
     pub lease: Arc<Mutex<Lease>>,
+    /// Hears of slot writes.
+    pub doubts: Arc<dyn Doubts>,
     /// All on, except in tests.
     #[doc(hidden)]
     pub rules: Rules,
@@ -301,7 +325,10 @@ impl Run {
         let place = self.setup.geometry.slot_sector(self.setup.slot, self.sector.incarnation.sector());
         self.sector.encode(place, &mut self.buffer);
         let durability = if fua { Durability::Fua } else { Durability::Plain };
-        judge(self.setup.device.write_at(place.offset, &self.buffer, durability))
+        self.setup.doubts.begun(now);
+        let written = judge(self.setup.device.write_at(place.offset, &self.buffer, durability));
+        self.setup.doubts.ended(written == Written::Stable);
+        written
     }
 
     fn lease<T>(&self, f: impl FnOnce(&mut Lease) -> T) -> T {

@@ -45,6 +45,7 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
         host: claim.host,
         record: claim.record,
         highest_number: claim.highest.epoch,
+        unsettled: parts.doubts.unsettled(),
         page_sequence: claim.page_sequence,
         gui: false,
         lease: timings.lease(),

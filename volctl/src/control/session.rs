@@ -11,7 +11,7 @@ use lockdriver::poll::{Me, OwnSlot};
 use lockdriver::semaphore::{self, Semaphore};
 use ondisk::{ClientPage, CommitNo, GrantState, SlotSector};
 
-use super::beater::{Beater, BeaterSetup, Written};
+use super::beater::{Beater, BeaterSetup, Doubts, Written};
 use super::machine;
 use super::open::ControlVolume;
 use super::view::View;
@@ -53,6 +53,8 @@ pub struct Parts {
     pub lease: Arc<Mutex<Lease>>,
     /// What was polled so far.
     pub view: View,
+    /// Slot writes of this host whose results nobody knows.
+    pub doubts: Arc<dyn Doubts>,
 }
 
 impl Parts {
@@ -60,7 +62,7 @@ impl Parts {
     ///
     /// # Errors
     /// When there is no memory or thread for them.
-    pub fn new(volume: ControlVolume, slot: ondisk::SlotIndex) -> std::io::Result<Self> {
+    pub fn new(volume: ControlVolume, slot: ondisk::SlotIndex, doubts: Arc<dyn Doubts>) -> std::io::Result<Self> {
         let deadline = SharedDeadline::create()?;
         let timings = volume.superblock.timings;
         let lease = Arc::new(Mutex::new(Lease::new(timings.lease()).with_rules(volume.rules.lock)));
@@ -73,10 +75,11 @@ impl Parts {
             length: timings.lease(),
             deadline: deadline.clone(),
             lease: Arc::clone(&lease),
+            doubts: Arc::clone(&doubts),
             rules: volume.rules,
         })?;
         let view = View::new(&volume);
-        Ok(Self { volume, deadline, beater, lease, view })
+        Ok(Self { volume, deadline, beater, lease, view, doubts })
     }
 }
 

@@ -19,7 +19,7 @@ use crate::control::claim::{Claim, claim};
 use crate::control::host::{HostLock, guardian_lock, host_name, random};
 use crate::control::open::ControlVolume;
 use crate::control::session::{Parts, Session};
-use crate::control::view::read_page;
+use crate::control::view::{View, read_page};
 use crate::engine::{Engine, Periods, Setup, Switches, TableOp, ops};
 use crate::volumes::mounting::root::{MountRoot, prepare_mount_root};
 use crate::wire::outcome::Failure;
@@ -54,10 +54,10 @@ impl Place {
     pub fn find(config: &Config) -> Result<Self, Failure> {
         let volume = ControlVolume::open_first(&config.control, Access::ReadWrite, None)?;
         one_control_volume(config, &volume)?;
-        let mut parts = Parts::new(volume.clone(), SlotIndex(0)).map_err(|e| no_means(&e))?;
-        parts.view.read_slots();
-        parts.view.load_tables()?;
-        let slot = parts.view.tables().and_then(|t| t.find_client(&config.client)).map(|(slot, _)| slot);
+        let mut view = View::new(&volume);
+        view.read_slots();
+        view.load_tables()?;
+        let slot = view.tables().and_then(|t| t.find_client(&config.client)).map(|(slot, _)| slot);
         let Some(slot) = slot else {
             return Err(Failure::refused(
                 format!("client {} is unknown", config.client),
@@ -172,7 +172,7 @@ pub fn log_on(
     let mut paths = config.control.clone();
     paths.rotate_left(tries % config.control.len().max(1));
     let volume = ControlVolume::open_first(&paths, Access::ReadWrite, Some(place.volume.superblock.uuid))?;
-    let mut parts = Parts::new(volume.clone(), place.slot).map_err(|e| no_means(&e))?;
+    let mut parts = Parts::new(volume.clone(), place.slot, Arc::new(place.lock.doubts())).map_err(|e| no_means(&e))?;
     parts.view.read_slots();
     parts.view.load_tables()?;
     let tables = parts
