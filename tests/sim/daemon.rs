@@ -30,6 +30,7 @@ use crate::threads::{Shared, SimMachine};
 use crate::world::{Fate, HostId, ProcId};
 
 type OpOutcome = (OpTag, Result<OpDone, Failure>);
+type Finished = (Uuid, JobDone);
 
 /// What a daemon's threads share.
 #[derive(Clone)]
@@ -140,7 +141,7 @@ struct Driver {
     session: Arc<Session>,
     engine: Engine,
     waiting: VecDeque<Effect>,
-    jobs: (Sender<(Uuid, JobDone)>, Receiver<(Uuid, JobDone)>),
+    jobs: (Sender<Finished>, Receiver<Finished>),
     jobs_running: usize,
     ops: Sender<(OpTag, TableOp)>,
     ops_done: Receiver<OpOutcome>,
