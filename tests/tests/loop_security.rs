@@ -99,7 +99,7 @@ fn loop_every_call_is_done_for_exactly_those_who_may() {
     assert_eq!(described, listed, "a method without a word on who may call it");
     let studio = Studio::new(FAST);
     let alice = studio.client("alice");
-    let program = open_to_others(&studio, &alice, &program::path(), "volctl");
+    let program = open_to_others(&studio, &alice, program::path(), "volctl");
     let daemon = start_with_group(&studio, &alice);
     alice.logged_on();
     let mut wrong = BTreeMap::new();
@@ -140,7 +140,7 @@ fn loop_another_user_cannot_hold_the_locks_that_a_daemon_needs() {
     studio.allow(&alice, "footage", "write");
     alice.start();
     alice.logged_on();
-    open_to_others(&studio, &alice, &program::path(), "volctl");
+    open_to_others(&studio, &alice, program::path(), "volctl");
     let run_dir = |name: &str| PathBuf::from(format!("/run/volctl/{}.{}{name}", studio.uuid, alice.slot()));
     let places = [
         alice.mount_root(),
@@ -172,7 +172,7 @@ fn loop_another_user_cannot_hold_the_locks_that_a_daemon_needs() {
 fn loop_a_set_uid_volctl_does_nothing() {
     let studio = Studio::new(FAST);
     let alice = studio.client("alice");
-    let program = open_to_others(&studio, &alice, &program::path(), "volctl");
+    let program = open_to_others(&studio, &alice, program::path(), "volctl");
     fs::set_permissions(&program, Permissions::from_mode(0o4755)).expect("set-uid");
     let control = studio.control.display().to_string();
     for verb in [&["client", "list", "--control", &control][..], &["--version"], &["daemon", "--config", "/x"]] {

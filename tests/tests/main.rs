@@ -4,9 +4,11 @@
 
 mod cli_doc;
 mod cli_init;
+#[expect(clippy::unwrap_used, reason = "its helpers are tests, too")]
 mod crash;
 mod dist;
 mod docs;
+#[expect(clippy::unwrap_used, reason = "its helpers are tests, too")]
 mod fuzz;
 mod loop_4k;
 mod loop_admin_check;
