@@ -240,7 +240,10 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         let _ = session.log_off();
         return Err(failure);
     }
-    let unmounted = place.shared.world().hosts[place.host].unmounted.clone();
+    let (unmounted, publish, switches) = {
+        let world = place.shared.world();
+        (world.hosts[place.host].unmounted.clone(), world.plan.publish, world.plan.switches)
+    };
     let seed = volume.machine.random()?;
     let timings = volume.superblock.timings;
     let setup = Setup {
@@ -249,7 +252,7 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         periods: Periods {
             poll: timings.poll(),
             dead: timings.dead(),
-            publish: place.shared.world().plan.publish,
+            publish,
             grace: Duration::from_secs(2),
             idle: Duration::from_secs(1),
             request_timeout: Duration::from_secs(60),
@@ -262,7 +265,7 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         requests: old_page.requests,
         answers: old_page.answers,
         page_sequence: old_page.sequence,
-        switches: place.shared.world().plan.switches,
+        switches,
         seed: u64::from_le_bytes(seed[..8].try_into().expect("eight bytes")),
     };
     let engine = Engine::new(setup, volume.geometry.max_volumes());
