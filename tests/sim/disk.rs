@@ -435,11 +435,13 @@ pub(crate) struct SimDevice {
 
 impl SimDevice {
     fn run(&self, write: bool, offset: u64, data: Vec<u8>) -> io::Result<Vec<u8>> {
+        if self.shared.world().procs[self.proc].dead {
+            // Its threads run out in turn, also one that never rests.
+            pause(&self.shared, None, false);
+            return Err(io::Error::other("the process is dead"));
+        }
         let id = {
             let mut world = self.shared.world();
-            if world.procs[self.proc].dead {
-                return Err(io::Error::other("the process is dead"));
-            }
             world.progress(self.proc);
             world.submit(self.proc, write, offset, data)
         };

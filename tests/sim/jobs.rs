@@ -11,7 +11,7 @@ use volctl::engine::effect::{Busy, Probe};
 use volctl::engine::{Job, JobDone};
 use volctl::wire::outcome::Failure;
 
-use crate::daemon::Place;
+use crate::place::Place;
 use crate::rng::nanos;
 use crate::volumes::GateId;
 use crate::world::World;

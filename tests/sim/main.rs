@@ -11,6 +11,7 @@ mod many;
 mod mutants;
 mod oracle;
 mod people;
+mod place;
 mod plan;
 mod rng;
 mod run;

@@ -14,9 +14,10 @@ use ondisk::{
     Message, Name, Permission, ReadersPolicy, SlotIndex, Uuid, VolumeIndex, VolumeTable,
 };
 
-use crate::daemon::{self, Place};
+use crate::daemon;
 use crate::disk::{Disk, Region};
 use crate::oracle::Oracle;
+use crate::place::Place;
 use crate::plan::{Plan, name};
 use crate::rng::Rng;
 use crate::threads::{Body, Shared};
@@ -26,7 +27,7 @@ use crate::world::{Event, Host, ProcId, ThreadId, World};
 /// Words of eight bytes: shipping code needs some hundred KiB in a build without optimisation.
 const STACK_WORDS: usize = 0x10000;
 /// A dead process's threads run out within so many rounds, or they hang.
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 5_000;
 /// More events than this are a loop without an end.
 const EVENTS: u64 = 40_000_000;
 

@@ -249,6 +249,7 @@ fn loop_what_lies_over_a_volume_is_told_and_costs_no_data() {
     assert!(Command::new("umount").arg(&place).status().is_ok_and(|s| s.success()));
     let _ = alice.cli(&["release", "footage"]).ok();
     assert!(alice.events("gate.fenced").is_empty());
+    alice.until_state("footage", VolumeState::Ro, SOON);
     assert_eq!(fs::read_to_string(place.join("file")).expect("a reader sees it"), "mine");
     studio.end();
 }
