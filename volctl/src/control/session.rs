@@ -221,6 +221,8 @@ impl Session {
         let mut view = self.lock(&self.view);
         view.read_slots();
         self.confirm(&view);
+        // The log-on transaction comes before any other poll: past an own bad sector not even it draws a ticket.
+        self.mend_own_slot(&view);
         look(&view)
     }
 
