@@ -2,8 +2,9 @@
 #
 #   make demo          try volctl on this machine, with three clients on loop devices (root); KEEP=1 leaves it running
 #   make test          format, lints, unit tests, and with root the tests on loop devices
-#   make build         the program, optimised: $(RELEASE)
+#   make build         the program and the window, optimised: $(RELEASE), and volctl-gui beside it
 #   make lint          format and lints alone
+#   make pictures      the pictures of docs/gui.md, from a real run (root)
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
 #   make clean
 
@@ -16,17 +17,25 @@ ARGS ?=
 
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
+# What the tests of the window need besides. Libraries have no command: they come with the first that is missing.
+WINDOW_PACKAGES := xvfb:Xvfb xdotool:xdotool imagemagick:import
+WINDOW_LIBRARIES := libgl1-mesa-dri libxkbcommon-x11-0
 
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-plain test-root lint bench clean packages cargo root-for-demo root-for-bench
+.PHONY: build program demo test test-plain test-root lint bench pictures clean packages window-packages cargo
+.PHONY: root-for-demo root-for-bench root-for-pictures
 
-build: cargo
+build: program
+	$(CARGO) build --release --package volctl-gui
+
+# Without the window, which takes far longer to build.
+program: cargo
 	$(CARGO) build --release --package volctl
 
-demo: root-for-demo packages build
+demo: root-for-demo packages program
 	$(RELEASE) demo $(if $(KEEP),--keep)
 
-test: packages lint
+test: window-packages lint
 	$(CARGO) build --workspace
 	$(MAKE) --no-print-directory test-plain test-root
 
@@ -48,8 +57,11 @@ lint: cargo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-bench: root-for-bench packages build
+bench: root-for-bench packages program
 	$(RELEASE) bench $(ARGS)
+
+pictures: root-for-pictures window-packages cargo
+	$(CARGO) test --package volctl-tests -- --ignored loop_the_pictures_of_the_document_are_made
 
 clean:
 	$(CARGO) clean
@@ -62,12 +74,13 @@ cargo:
 
 # Installs only what is missing, and only where it can; without root it says what to install, and the tests that
 # need it fail by name.
-packages:
+packages window-packages:
 	@want=; \
-	for pair in $(PACKAGES); do \
+	for pair in $(PACKAGES) $(if $(filter window-%,$@),$(WINDOW_PACKAGES)); do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair#*:}" >/dev/null 2>&1 || want="$$want $${pair%%:*}"; \
 	done; \
 	if [ -z "$$want" ]; then exit 0; fi; \
+	case "$$want" in *" xvfb"*) want="$$want $(WINDOW_LIBRARIES)";; esac; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
 	    echo "make: these packages are missing (Debian's names):$$want"; \
 	    exit 0; \
@@ -76,7 +89,7 @@ packages:
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get install -y --no-install-recommends $$want || { apt-get update && apt-get install -y --no-install-recommends $$want; }
 
-root-for-demo root-for-bench:
+root-for-demo root-for-bench root-for-pictures:
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make $(patsubst root-for-%,%,$@): this needs root: it makes loop devices and mounts file systems"; \
 	    echo "      (in a directory of its own, and it takes all of it away again)."; \

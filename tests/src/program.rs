@@ -75,23 +75,35 @@ impl Said {
 /// When it cannot be built.
 pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let test = std::env::current_exe().expect("a test knows where it is");
-        let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_owned();
-        let program = profile.join("volctl");
-        let target = profile.parent().expect("target/PROFILE");
-        // Cargo builds the library for this test but not the program: an old one may lie there.
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "volctl", "--bin", "volctl", "--target-dir"]).arg(target);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        let built = cargo.status().is_ok_and(|status| status.success());
-        // And an old one would prove nothing.
-        assert!(built && program.exists(), "{} could not be built", program.display());
-        program
-    })
+    PATH.get_or_init(|| built("volctl"))
+}
+
+/// The path of the window, as [`path`]; the program lies beside it.
+///
+/// # Panics
+/// When one of them cannot be built.
+pub fn window() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let _ = path();
+    PATH.get_or_init(|| built("volctl-gui"))
+}
+
+fn built(package: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_owned();
+    let program = profile.join(package);
+    let target = profile.parent().expect("target/PROFILE");
+    // Cargo builds the library for this test but not the program: an old one may lie there.
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", package, "--bin", package, "--target-dir"]).arg(target);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let built = cargo.status().is_ok_and(|status| status.success());
+    // And an old one would prove nothing.
+    assert!(built && program.exists(), "{} could not be built", program.display());
+    program
 }
 
 /// A command that is not started yet; its output is caught.

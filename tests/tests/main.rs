@@ -30,4 +30,5 @@ mod loop_restart;
 mod loop_studio;
 mod loop_takeover;
 mod loop_two_hosts;
+mod loop_window;
 mod tidy;

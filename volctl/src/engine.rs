@@ -21,6 +21,7 @@ pub mod reader;
 pub mod reap;
 pub mod rules;
 pub mod status;
+mod tenure;
 pub mod volume;
 pub mod waiters;
 pub mod wish;
@@ -104,6 +105,7 @@ pub struct Engine {
     pub(crate) next_id: u64,
     pub(crate) last_commit: Option<ondisk::CommitNo>,
     pub(crate) auto_response: AutoResponse,
+    pub(crate) tenures: tenure::Tenures,
 }
 
 /// The daemon was told to end.
@@ -139,6 +141,7 @@ impl Engine {
             next_id,
             last_commit: None,
             auto_response: AutoResponse::Off,
+            tenures: tenure::Tenures::default(),
         }
     }
 
@@ -158,6 +161,7 @@ impl Engine {
     pub fn step(&mut self, world: &World<'_>) -> Vec<Effect> {
         self.page.polls += 1;
         self.follow_tables(world);
+        self.watch_writers(world);
         self.reap(world);
         self.serve_mailbox(world);
         let ids: Vec<Uuid> = self.volumes.keys().copied().collect();
