@@ -44,6 +44,7 @@ fn item(ui: &mut Ui, entry: &Entry, out: &mut Vec<Command>) {
     }
     let enabled = entry.refused.is_none();
     let response = ui.add_enabled(enabled, button);
+    parts::named(&response, enabled, &entry.label, entry.refused.as_deref());
     if response.clicked() {
         out.push(entry.command.clone());
         ui.close();

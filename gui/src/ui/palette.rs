@@ -43,7 +43,7 @@ pub fn show(ui: &mut Ui, model: &mut Model, entries: &[Entry], out: &mut Vec<Com
         let found = matching(entries, typed);
         let last = found.len().min(SHOWN).saturating_sub(1);
         *chosen = if up { chosen.saturating_sub(1) } else { (*chosen + usize::from(down)).min(last) };
-        egui::ScrollArea::vertical().max_height(room.height() - 110.0).show(ui, |ui| {
+        parts::fitting(room.height() - 110.0).show(ui, |ui| {
             for (at, entry) in found.iter().take(SHOWN).enumerate() {
                 let shortcut = entry.shortcut.map(|s| s.text()).unwrap_or_default();
                 let enabled = entry.refused.is_none();

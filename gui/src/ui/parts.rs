@@ -209,6 +209,13 @@ pub fn cell_text(ui: &Ui, rect: Rect, align: Align2, text: &str, font: FontId, c
     ui.painter().galley(place.min, galley, colour);
 }
 
+/// A scrolled part of a dialogue that is as high as what is in it, up to a limit. Without the second limit it would never
+/// grow again: a dialogue gives what is in it no more room than it took in the frame before.
+#[must_use]
+pub fn fitting(limit: f32) -> egui::ScrollArea {
+    egui::ScrollArea::vertical().max_height(limit).min_scrolled_height(limit)
+}
+
 /// A dialogue in the middle is placed by the size that it had in the frame before: when that was another one, one more frame
 /// is wanted.
 pub fn settle(ui: &Ui, id: egui::Id, rect: Rect) {

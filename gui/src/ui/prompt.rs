@@ -22,7 +22,7 @@ pub fn show(ui: &mut Ui, model: &mut Model, prompt: &Prompt, out: &mut Vec<Comma
     let frame = egui::Frame::popup(ui.style()).inner_margin(16).stroke((2.0, p.amber)).corner_radius(theme::ROUND);
     let modal = Modal::new(Id::unique("prompt")).frame(frame).show(ui.ctx(), |ui| {
         ui.set_width(width);
-        egui::ScrollArea::vertical().max_height(room.height() - 72.0).show(ui, |ui| {
+        parts::fitting(room.height() - 72.0).show(ui, |ui| {
             body(ui, &p, model, prompt, out);
         });
     });

@@ -25,6 +25,8 @@ fn asking_with_a_ready_phrase_and_following_it_to_the_mount() {
     rig.click("Ask for footage");
     let message = "I need it for about an hour.".to_owned();
     assert_eq!(rig.call(), Call::Request(RequestCall { volume: "footage".into(), message, wait_ms: None }));
+    let command = Command::Ask { volume: "footage".into(), message: String::new() };
+    rig.tell(Event::Called { command, result: Ok("asked".into()) });
     let mut at = status(vec![written("footage", "bob")]);
     ask(&mut at, "footage", "alice", "an hour", 1500);
     rig.status(at.clone());

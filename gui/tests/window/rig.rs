@@ -16,10 +16,10 @@ use volctl_gui::theme;
 use volctl_gui::window::Window;
 
 /// The time of day of all pictures: 2026-11-20 12:00 UTC.
-pub const NOON: i64 = 1_795_176_000_000;
+pub(crate) const NOON: i64 = 1_795_176_000_000;
 
 /// A model with a status, of a user that may act.
-pub fn model(status: Option<Status>) -> Model {
+pub(crate) fn model(status: Option<Status>) -> Model {
     let mut model = Model::new(PathBuf::from("/run/volctl/volctl.sock"), Prefs::default(), Rights::default());
     if let Some(status) = status {
         model.apply(Event::Status(Arc::new(status)), Duration::ZERO);
@@ -28,31 +28,31 @@ pub fn model(status: Option<Status>) -> Model {
 }
 
 /// The same, of root.
-pub fn root(status: Option<Status>) -> Model {
+pub(crate) fn root(status: Option<Status>) -> Model {
     let mut model = model(status);
     model.rights.means = Means::Root;
     model
 }
 
 /// A window of a size, in points.
-pub struct Rig {
+pub(crate) struct Rig {
     /// The harness.
-    pub harness: Harness<'static, Window>,
+    pub(crate) harness: Harness<'static, Window>,
 }
 
 impl Rig {
     /// A window of 1000 x 700.
-    pub fn new(model: Model) -> Self {
+    pub(crate) fn new(model: Model) -> Self {
         Self::sized(model, 1000.0, 700.0, 1.0)
     }
 
     /// A window of a size in pixels, at a scale.
-    pub fn sized(model: Model, width: f32, height: f32, scale: f32) -> Self {
+    pub(crate) fn sized(model: Model, width: f32, height: f32, scale: f32) -> Self {
         Self::build(model, Vec2::new(width / scale, height / scale), scale, false)
     }
 
     /// A window where letters that no font has are boxes, as on a system without fonts for them.
-    pub fn tofu(model: Model) -> Self {
+    pub(crate) fn tofu(model: Model) -> Self {
         Self::build(model, Vec2::new(1000.0, 700.0), 1.0, true)
     }
 
@@ -76,24 +76,24 @@ impl Rig {
     }
 
     /// Draws until nothing moves.
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         self.harness.run();
     }
 
     /// A status comes.
-    pub fn status(&mut self, status: Status) {
+    pub(crate) fn status(&mut self, status: Status) {
         self.tell(Event::Status(Arc::new(status)));
     }
 
     /// A thread tells something.
-    pub fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: Event) {
         self.harness.state_mut().tell(event, Duration::from_secs(1));
         self.run();
     }
 
     /// Clicks what has this name, the words and nothing else.
     #[track_caller]
-    pub fn click(&mut self, name: &str) {
+    pub(crate) fn click(&mut self, name: &str) {
         self.reach(name);
         self.harness.get_by_label(name).click();
         self.run();
@@ -110,13 +110,13 @@ impl Rig {
     }
 
     /// Whether something has this name, or begins with it.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.names().iter().any(|n| n.starts_with(name))
     }
 
     /// Types into the field of this name.
     #[track_caller]
-    pub fn type_into(&mut self, name: &str, text: &str) {
+    pub(crate) fn type_into(&mut self, name: &str, text: &str) {
         let field = self.harness.get_by_role_and_label(egui::accesskit::Role::TextInput, name);
         field.focus();
         field.type_text(text);
@@ -124,19 +124,19 @@ impl Rig {
     }
 
     /// Every name on the screen.
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let nodes = self.harness.root().children_recursive();
         nodes.filter_map(|n| n.accesskit_node().label().or_else(|| n.accesskit_node().value())).collect()
     }
 
     /// What the shell is to do; it is taken.
-    pub fn effects(&mut self) -> Vec<Effect> {
+    pub(crate) fn effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.harness.state_mut().effects)
     }
 
     /// The one call that the window made.
     #[track_caller]
-    pub fn call(&mut self) -> Call {
+    pub(crate) fn call(&mut self) -> Call {
         let mut calls = self.effects().into_iter().filter_map(|e| match e {
             Effect::Call(_, call) => Some(call),
             _ => None,
@@ -149,7 +149,7 @@ impl Rig {
 
 /// Compares a text with the one that is kept; `VOLCTL_BLESS=1` keeps the new one.
 #[track_caller]
-pub fn snapshot(name: &str, text: &str) {
+pub(crate) fn snapshot(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/window/snapshots/{name}.txt"));
     if std::env::var_os("VOLCTL_BLESS").is_some() {
         std::fs::write(&path, text).expect("kept");

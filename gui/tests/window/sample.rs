@@ -8,7 +8,7 @@ use volctl::wire::status::{
 };
 
 /// A volume that alice reads and nobody writes.
-pub fn volume(name: &str) -> VolumeStatus {
+pub(crate) fn volume(name: &str) -> VolumeStatus {
     VolumeStatus {
         name: name.into(),
         state: VolumeState::Ro,
@@ -30,7 +30,7 @@ pub fn volume(name: &str) -> VolumeStatus {
 }
 
 /// A volume that somebody writes.
-pub fn written(name: &str, writer: &str) -> VolumeStatus {
+pub(crate) fn written(name: &str, writer: &str) -> VolumeStatus {
     let mut volume = volume(name);
     volume.writer = Some(writer.into());
     volume.writer_age_ms = Some(12 * 60_000);
@@ -46,19 +46,19 @@ pub fn written(name: &str, writer: &str) -> VolumeStatus {
 }
 
 /// What a client has of a volume.
-pub fn mount(client: &str, access: Access, state: ClientMount) -> VolumeClient {
+pub(crate) fn mount(client: &str, access: Access, state: ClientMount) -> VolumeClient {
     let seen = (state == ClientMount::Ro).then(|| "41.3".to_owned());
     VolumeClient { client: client.into(), access, state, seen_generation: seen, ..VolumeClient::default() }
 }
 
 /// Another client.
-pub fn client(name: &str, slot: u32, state: ClientState, beat_age_ms: u64) -> ClientStatus {
+pub(crate) fn client(name: &str, slot: u32, state: ClientState, beat_age_ms: u64) -> ClientStatus {
     let host = Some(format!("{name}-desk"));
     ClientStatus { name: name.into(), slot, state, beat_age_ms: Some(beat_age_ms), incarnation: Some(1), host }
 }
 
 /// alice's daemon, logged on, with these volumes.
-pub fn status(volumes: Vec<VolumeStatus>) -> Status {
+pub(crate) fn status(volumes: Vec<VolumeStatus>) -> Status {
     let timings = TimingsStatus { beat_ms: 1000, lease_ms: 8000, dead_ms: 12_000, poll_ms: 250 };
     let control = ControlStatus {
         path: "/dev/disk/by-id/control".into(),
@@ -84,7 +84,7 @@ pub fn status(volumes: Vec<VolumeStatus>) -> Status {
 }
 
 /// A request, with its place in the queue.
-pub fn ask(status: &mut Status, volume: &str, from: &str, message: &str, age_ms: u64) {
+pub(crate) fn ask(status: &mut Status, volume: &str, from: &str, message: &str, age_ms: u64) {
     let to = status.volumes.iter().find(|v| v.name == volume).and_then(|v| v.writer.clone()).unwrap_or_default();
     let id = Some(format!("{from}-{volume}"));
     let request = RequestStatus { volume: volume.into(), from: from.into(), to, message: message.into(), age_ms, id, ..RequestStatus::default() };
@@ -99,7 +99,7 @@ pub fn ask(status: &mut Status, volume: &str, from: &str, message: &str, age_ms:
 }
 
 /// The answer to the own request for a volume.
-pub fn answered(status: &mut Status, volume: &str, answer: Answer3, text: &str) {
+pub(crate) fn answered(status: &mut Status, volume: &str, answer: Answer3, text: &str) {
     let own = status.client.clone();
     for request in status.requests.iter_mut().filter(|r| r.volume == volume && r.from == own) {
         request.answer = Some(answer);
@@ -108,7 +108,7 @@ pub fn answered(status: &mut Status, volume: &str, answer: Answer3, text: &str) 
 }
 
 /// An event.
-pub fn event(time: &str, name: &str, volume: &str, client: &str, text: &str) -> EventRecord {
+pub(crate) fn event(time: &str, name: &str, volume: &str, client: &str, text: &str) -> EventRecord {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     EventRecord {
         time: format!("2026-11-20T{time}.000Z"),
