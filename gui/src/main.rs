@@ -83,11 +83,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         .with_min_inner_size([360.0, 280.0])
         .with_icon(icon());
     let options = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
-    let ended = eframe::run_native(
-        "volctl-gui",
-        options,
-        Box::new(move |cc| Ok(Box::new(Shell::new(cc, socket, prefs)?))),
-    );
+    let ended =
+        eframe::run_native("volctl-gui", options, Box::new(move |cc| Ok(Box::new(Shell::new(cc, socket, prefs)?))));
     ended.map_err(|error| {
         let next = "start it on a desktop, or over 'ssh -X'; without a display, 'volctl' does the same in a terminal";
         Failure::failed("the window cannot be opened", error.to_string(), next)

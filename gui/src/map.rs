@@ -1,7 +1,8 @@
 //! Where everything is on the screen, by its accessible name: for programs that drive the window, such as its own tests.
 //!
 //! With `VOLCTL_WINDOW_MAP=FILE` in the environment the file is written anew whenever the picture changes: a line for each
-//! named thing, left, top, right, bottom in pixels of the window, then a tab and the name.
+//! named thing, left, top, right, bottom in pixels of the window, then a tab and the name, and for a field another tab and what is
+//! in it.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -41,8 +42,9 @@ impl egui::Plugin for Map {
         for (_, node) in &update.nodes {
             let name = node.label().or_else(|| node.value());
             let (Some(name), Some(b)) = (name, node.bounds()) else { continue };
-            let name = name.replace(['\n', '\t'], " ");
-            let _ = writeln!(text, "{:.0} {:.0} {:.0} {:.0}\t{name}", b.x0, b.y0, b.x1, b.y1);
+            let plain = |text: &str| text.replace(['\n', '\t'], " ");
+            let value = node.label().and(node.value()).map_or_else(String::new, |v| format!("\t{}", plain(v)));
+            let _ = writeln!(text, "{:.0} {:.0} {:.0} {:.0}\t{}{value}", b.x0, b.y0, b.x1, b.y1, plain(name));
         }
         if text != self.last && write(&self.path, &text).is_ok() {
             self.last = text;

@@ -19,7 +19,6 @@ use crate::prefs::{Prefs, Theme};
 mod act;
 mod news;
 
-
 /// The most events that are kept; the daemon has as many.
 pub const EVENTS_MAX: usize = 1024;
 /// How long a status may be in coming before the window says so: the daemon sends one a second.
@@ -359,8 +358,12 @@ impl Model {
     /// Whether something on the screen counts seconds.
     #[must_use]
     pub fn counts(&self) -> bool {
-        let waits = |s: &Status| s.requests.iter().any(|r| r.from == s.client) || s.volumes.iter().any(|v| v.wait_ms.is_some());
-        self.live().is_some_and(waits) || !self.prompts().is_empty() || self.quiet.is_some() || !self.admin.busy.is_empty()
+        let waits =
+            |s: &Status| s.requests.iter().any(|r| r.from == s.client) || s.volumes.iter().any(|v| v.wait_ms.is_some());
+        self.live().is_some_and(waits)
+            || !self.prompts().is_empty()
+            || self.quiet.is_some()
+            || !self.admin.busy.is_empty()
     }
 
     /// Whether the window is to be dark.

@@ -171,7 +171,11 @@ pub fn card(p: &Palette) -> egui::Frame {
 #[must_use]
 pub fn banner(p: &Palette, tone: Tone) -> egui::Frame {
     let line = p.card.lerp_to_gamma(p.of(tone), 0.5);
-    egui::Frame::new().fill(p.tint(tone)).stroke(Stroke::new(1.0, line)).corner_radius(ROUND).inner_margin(Margin::symmetric(12, 8))
+    egui::Frame::new()
+        .fill(p.tint(tone))
+        .stroke(Stroke::new(1.0, line))
+        .corner_radius(ROUND)
+        .inner_margin(Margin::symmetric(12, 8))
 }
 
 /// A point of the window's icon, in a square of 64: a disk with a pencil, as in dist/volctl-gui.svg.

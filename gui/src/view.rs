@@ -9,7 +9,6 @@ pub mod prompt;
 pub mod trouble;
 pub mod volumes;
 
-
 use volctl::wire::outcome::ExitCode;
 
 use crate::command::Command;

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::program;
 use crate::studio::wait_until;
@@ -15,6 +15,8 @@ use crate::tree;
 
 /// How long anything on a screen may take to appear.
 const SOON: Duration = Duration::from_secs(20);
+/// For how long a thing must stand still before it is clicked.
+const STILL: Duration = Duration::from_millis(150);
 
 /// How a window is started.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,8 @@ impl Desk {
             assert!(desk.is_open(), "the window ended:\n{}", desk.log());
             desk.map().lines().count() > 3
         });
+        // No window manager gives it the keyboard.
+        desk.xdotool(&["search", "--sync", "--name", "volctl", "windowfocus"]);
         desk
     }
 
@@ -92,15 +96,37 @@ impl Desk {
     /// Everything that has a name now.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.map().lines().filter_map(|line| line.split_once('\t')).map(|(_, name)| name.to_owned()).collect()
+        self.map().lines().filter_map(|line| line.split('\t').nth(1)).map(str::to_owned).collect()
     }
 
-    fn middle(&self, name: &str) -> Option<(i32, i32)> {
+    /// Place and content of what has this name.
+    fn find(&self, name: &str) -> Option<((i32, i32), String)> {
         let map = self.map();
-        let line = map.lines().find(|line| line.split_once('\t').is_some_and(|(_, n)| n == name))?;
-        let sides: Vec<i32> = line.split('\t').next()?.split(' ').filter_map(|n| n.parse().ok()).collect();
+        let line = map.lines().find(|line| line.split('\t').nth(1) == Some(name))?;
+        let mut parts = line.split('\t');
+        let sides: Vec<i32> = parts.next()?.split(' ').filter_map(|n| n.parse().ok()).collect();
         let [left, top, right, bottom] = sides.as_slice() else { return None };
-        Some(((left + right) / 2, (top + bottom) / 2))
+        Some((((left + right) / 2, (top + bottom) / 2), parts.nth(1).unwrap_or_default().to_owned()))
+    }
+
+    /// The middle of what has this name, once it stands still: a person does not click at what is on the move.
+    #[track_caller]
+    fn aim(&self, name: &str) -> (i32, i32) {
+        self.see(name);
+        let mut since = Instant::now();
+        let mut last = self.find(name).map(|(place, _)| place);
+        let begun = since;
+        loop {
+            std::thread::sleep(Duration::from_millis(10));
+            let now = self.find(name).map(|(place, _)| place);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            match last {
+                Some(place) if since.elapsed() > STILL => return place,
+                _ => assert!(begun.elapsed() < SOON, "{name} does not stand still: {:#?}", self.names()),
+            }
+        }
     }
 
     /// Waits until something begins with these words.
@@ -119,7 +145,7 @@ impl Desk {
     #[track_caller]
     pub fn see_within(&self, words: &str, limit: Duration) {
         let mut seen = || self.names().iter().any(|name| name.starts_with(words));
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         while !seen() {
             let shown = || format!("{:#?}\n{}", self.names(), self.log());
             assert!(begun.elapsed() < limit, "not seen within {limit:?}: {words}\n{}", shown());
@@ -127,16 +153,17 @@ impl Desk {
         }
     }
 
-    /// Moves the mouse to what has this name, and presses its button.
+    /// Moves the mouse to what has this name, and presses its button; when that was.
     ///
     /// # Panics
     /// When nothing of this name appears.
     #[track_caller]
-    pub fn click(&self, name: &str) {
-        self.see(name);
-        let (x, y) = self.middle(name).unwrap_or_else(|| panic!("{name} has no place: {:#?}", self.names()));
+    pub fn click(&self, name: &str) -> Instant {
+        let (x, y) = self.aim(name);
         self.xdotool(&["mousemove", "--sync", &x.to_string(), &y.to_string()]);
+        let pressed = Instant::now();
         self.xdotool(&["click", "1"]);
+        pressed
     }
 
     /// Clicks into a field and types.
@@ -147,7 +174,9 @@ impl Desk {
     pub fn type_into(&self, field: &str, text: &str) {
         self.click(field);
         self.xdotool(&["key", "ctrl+a"]);
-        self.xdotool(&["type", "--delay", "2", text]);
+        self.xdotool(&["type", "--delay", "5", text]);
+        // What is typed and what is clicked next must not fall into one frame.
+        wait_until(&format!("{field} has {text}"), SOON, &mut || self.find(field).is_some_and(|(_, now)| now == text));
     }
 
     /// Presses keys, such as `ctrl+k`.
@@ -170,7 +199,8 @@ impl Desk {
         fs::create_dir_all(&folder).expect("a folder for pictures");
         let path = folder.join(format!("{name}.png"));
         let mut command = Command::new("import");
-        command.args(["-display", &self.display, "-window", "root", "-colors", "250"]).arg(&path);
+        command.args(["-display", &self.display, "-window", "root", "+dither", "-colors", "128"]);
+        command.arg(format!("PNG8:{}", path.display()));
         let output = command.output().expect("import (imagemagick) is installed (make packages)");
         assert!(output.status.success(), "import: {}", String::from_utf8_lossy(&output.stderr));
         path

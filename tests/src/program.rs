@@ -88,14 +88,15 @@ pub fn window() -> &'static Path {
     PATH.get_or_init(|| built("volctl-gui"))
 }
 
-fn built(package: &str) -> PathBuf {
+fn built(program_name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.ancestors().nth(2).expect("target/PROFILE/deps/test").to_owned();
-    let program = profile.join(package);
+    let program = profile.join(program_name);
     let target = profile.parent().expect("target/PROFILE");
     // Cargo builds the library for this test but not the program: an old one may lie there.
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", package, "--bin", package, "--target-dir"]).arg(target);
+    // With the features that the whole workspace asks for, as 'make test' has built it already: nothing is built twice.
+    cargo.args(["build", "--quiet", "--workspace", "--bin", program_name, "--target-dir"]).arg(target);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");

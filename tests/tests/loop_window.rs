@@ -3,9 +3,11 @@
 mod pictures;
 
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use volctl::wire::status::VolumeState;
 use volctl_tests::desk::{Desk, Look};
 use volctl_tests::studio::{Client, FAST, Fs, Studio, wait_until, write_synced};
@@ -58,8 +60,7 @@ fn loop_one_asks_the_other_says_yes_and_the_kernel_shows_the_hand_over() {
     his.picture("asked-light");
 
     // Alice says yes with the mouse. From the click on, two seconds.
-    let begun = Instant::now();
-    hers.click("Yes: answer bob");
+    let begun = hers.click("Yes: answer bob");
     wait_until("the kernel shows the hand-over", studio.patience(Duration::from_secs(2)), &mut || {
         mounted(&place(&bob)).as_deref() == Some("rw") && mounted(&place(&alice)).as_deref() != Some("rw")
     });
@@ -97,9 +98,9 @@ fn loop_the_window_outlives_the_daemon() {
     alice.start();
     desk.see("connected");
     desk.see("Request write access to footage");
-    alice.signal(nix::sys::signal::Signal::SIGSTOP);
+    alice.signal(Signal::SIGSTOP);
     desk.see("The daemon has said nothing for");
-    alice.signal(nix::sys::signal::Signal::SIGCONT);
+    alice.signal(Signal::SIGCONT);
     alice.logged_on();
     desk.see_within("connected", Duration::from_secs(30));
     assert!(desk.is_open());
@@ -139,6 +140,7 @@ fn loop_a_newcomer_gets_from_an_empty_image_to_the_first_write_with_the_window_a
     let file = |name: &str| dir.join(name).display().to_string();
     fs::File::create(file("control.img")).and_then(|f| f.set_len(16 << 20)).expect("an empty image");
     let socket = dir.join("s");
+    let _ender = Ender(dir.clone());
     let desk = Desk::open(&dir.join("desk"), &socket, Look { size: (1100, 1500), ..Look::USUAL });
 
     desk.see("No volctl daemon answers here");
@@ -194,24 +196,38 @@ fn loop_a_newcomer_gets_from_an_empty_image_to_the_first_write_with_the_window_a
     write_synced(&place.join("first"), "by the window alone");
 
     // The daemon is nobody's child: it is ended as an administrator would, and with it its guardian.
+    let status = volctl::wire::client::Client::connect(&socket).and_then(|mut c| c.status()).expect("a status");
     drop(desk);
-    end_daemon(&dir);
+    let pid = daemon_of(&dir).expect("the daemon runs");
+    kill(pid, Signal::SIGTERM).expect("it is there");
+    wait_until("the daemon ends", Duration::from_secs(30), &mut || daemon_of(&dir).is_none());
     assert!(volctl_tests::studio::mounts_below(&dir).is_empty());
+    for lock in fs::read_dir("/run/volctl").expect("lock files").flatten() {
+        if lock.file_name().to_string_lossy().starts_with(&status.control.uuid) {
+            let _ = fs::remove_file(lock.path());
+        }
+    }
     studio.end();
 }
 
-/// Ends the daemon that was started with the configuration in `dir`, in order.
-fn end_daemon(dir: &Path) {
+/// The daemon that was started with the configuration in `dir`.
+fn daemon_of(dir: &Path) -> Option<Pid> {
     let config = dir.join("volctl.toml").display().to_string();
-    let of_daemon = || {
-        fs::read_dir("/proc").expect("processes").flatten().find_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
-            let mut words = line.split('\0').skip(1);
-            (words.next() == Some("daemon") && words.any(|word| word == config)).then_some(pid)
-        })
-    };
-    let pid = of_daemon().expect("the daemon runs");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("it is there");
-    wait_until("the daemon ends", Duration::from_secs(30), &mut || of_daemon().is_none());
+    fs::read_dir("/proc").expect("processes").flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let line = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let mut words = line.split('\0').skip(1);
+        (words.next() == Some("daemon") && words.any(|word| word == config)).then(|| Pid::from_raw(pid))
+    })
+}
+
+/// Ends that daemon also when the test fails; what it leaves the studio takes away.
+struct Ender(PathBuf);
+
+impl Drop for Ender {
+    fn drop(&mut self) {
+        if let Some(pid) = daemon_of(&self.0) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
 }

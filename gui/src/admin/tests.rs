@@ -2,8 +2,13 @@ use super::*;
 
 #[test]
 fn every_act_is_the_command_that_one_would_type() {
-    let privilege =
-        Privilege { client: "bob".into(), volume: "foot age".into(), access: Access::Write, check_ms: 2000, ..Privilege::default() };
+    let privilege = Privilege {
+        client: "bob".into(),
+        volume: "foot age".into(),
+        access: Access::Write,
+        check_ms: 2000,
+        ..Privilege::default()
+    };
     let form = VolumeForm {
         name: "footage".into(),
         device: "/dev/vdb".into(),
@@ -12,7 +17,13 @@ fn every_act_is_the_command_that_one_would_type() {
         ..VolumeForm::default()
     };
     let acts = [
-        AdminCommand::Init { control: "/c.img".into(), label: "st".into(), lock: String::new(), size: "16M".into(), force: true },
+        AdminCommand::Init {
+            control: "/c.img".into(),
+            label: "st".into(),
+            lock: String::new(),
+            size: "16M".into(),
+            force: true,
+        },
         AdminCommand::AddClient("bob".into()),
         AdminCommand::SetClient { name: "bob".into(), key: "auto-response", value: "idle" },
         AdminCommand::AddVolume(form),

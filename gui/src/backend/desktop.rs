@@ -25,7 +25,9 @@ pub(super) fn run(wishes: &Receiver<Wish>, tell: &Sender<Event>) {
     for wish in wishes {
         let result = match wish {
             Wish::Notify { title, body } => match notify(&title, &body) {
-                Err(why) if !std::mem::replace(&mut said, true) => Err(format!("desktop notifications do not work here: {why}")),
+                Err(why) if !std::mem::replace(&mut said, true) => {
+                    Err(format!("desktop notifications do not work here: {why}"))
+                }
                 _ => Ok(()),
             },
             Wish::Open(path) => open(&path),
@@ -60,7 +62,8 @@ fn plain(text: &str) -> String {
 }
 
 fn open(path: &str) -> Result<(), String> {
-    let spawned = Command::new("xdg-open").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let spawned =
+        Command::new("xdg-open").arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = spawned.map_err(|error| format!("{path} was not opened: xdg-open: {error}"))?;
     // It hands over to the file manager and ends; one that becomes the file manager is left to itself.
     let begun = Instant::now();

@@ -72,7 +72,8 @@ pub(super) fn as_seen(status: &Arc<Status>) -> Status {
     }
     for client in &mut seen.clients {
         let far = client.state != ClientState::On || client.beat_age_ms.is_some_and(|ms| words::beat(ms) != "now");
-        client.beat_age_ms = client.beat_age_ms.filter(|_| far).map(|ms| if ms < 60_000 { ms / 1000 * 1000 } else { coarse(ms) });
+        client.beat_age_ms =
+            client.beat_age_ms.filter(|_| far).map(|ms| if ms < 60_000 { ms / 1000 * 1000 } else { coarse(ms) });
     }
     // The window counts the seconds of its own and of others' requests itself.
     seen.requests.iter_mut().for_each(|r| r.age_ms = 0);
@@ -89,9 +90,18 @@ mod tests {
     use super::*;
 
     fn status(beat: u64, generation: &str) -> Event {
-        let client =
-            ClientStatus { name: "bob".into(), state: ClientState::On, beat_age_ms: Some(beat), ..ClientStatus::default() };
-        let volume = VolumeStatus { name: "v".into(), generation: generation.into(), writer_age_ms: Some(beat), ..VolumeStatus::default() };
+        let client = ClientStatus {
+            name: "bob".into(),
+            state: ClientState::On,
+            beat_age_ms: Some(beat),
+            ..ClientStatus::default()
+        };
+        let volume = VolumeStatus {
+            name: "v".into(),
+            generation: generation.into(),
+            writer_age_ms: Some(beat),
+            ..VolumeStatus::default()
+        };
         Event::Status(Arc::new(Status { clients: vec![client], volumes: vec![volume], ..Status::default() }))
     }
 
@@ -105,7 +115,9 @@ mod tests {
             counter.fetch_add(1, Ordering::SeqCst);
         });
         let pump = std::thread::spawn(move || run(&heard, &to_window, &wake));
-        for event in [status(10, "1.1"), status(900, "1.1"), status(200, "1.1"), status(200, "1.2"), status(2000, "1.2")] {
+        for event in
+            [status(10, "1.1"), status(900, "1.1"), status(200, "1.1"), status(200, "1.2"), status(2000, "1.2")]
+        {
             told.send(event).expect("the pump runs");
         }
         drop(told);

@@ -50,7 +50,8 @@ fn carry_out(act: &Act) -> Result<Administered, Failure> {
 
 /// The program: beside the window, else in PATH.
 fn program() -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("volctl"))).filter(|p| p.is_file());
+    let beside =
+        std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("volctl"))).filter(|p| p.is_file());
     beside.or_else(|| in_path("volctl")).ok_or_else(|| {
         let why = "it lies neither beside the window's program nor in PATH";
         Failure::failed("volctl was not found", why, "install it, or start the window from where it lies")
@@ -112,7 +113,11 @@ fn look_at(act: &Act) -> Result<Tables, Failure> {
         volctl(&act.means, &args).map(|values| values.into_iter().next().unwrap_or_default())
     };
     let other = |error: serde_json::Error| {
-        Failure::failed("what volctl printed is not understood", error.to_string(), "window and volctl must be of one version")
+        Failure::failed(
+            "what volctl printed is not understood",
+            error.to_string(),
+            "window and volctl must be of one version",
+        )
     };
     let clients: Clients = serde_json::from_value(list("client")?).map_err(other)?;
     let volumes: Volumes = serde_json::from_value(list("volume")?).map_err(other)?;

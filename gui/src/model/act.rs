@@ -81,7 +81,10 @@ impl Model {
             effects.extend(self.administer(AdminCommand::ListDevices));
         }
         // With pkexec even a look asks for a password: then only when the person wants it.
-        if self.admin.tables.is_none() && self.rights.means == crate::admin::Means::Root && !self.admin.control.is_empty() {
+        if self.admin.tables.is_none()
+            && self.rights.means == crate::admin::Means::Root
+            && !self.admin.control.is_empty()
+        {
             effects.extend(self.administer(AdminCommand::LookAt));
         }
         effects

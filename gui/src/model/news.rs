@@ -90,7 +90,13 @@ impl Model {
         for request in asked {
             if !self.announced.contains(&key_of(request)) {
                 let place = self.volume(&request.volume).and_then(|v| v.mountpoint.clone());
-                fresh.push((key_of(request), request.volume.clone(), request.from.clone(), request.message.clone(), place));
+                fresh.push((
+                    key_of(request),
+                    request.volume.clone(),
+                    request.from.clone(),
+                    request.message.clone(),
+                    place,
+                ));
             }
         }
         let mut effects = Vec::new();
@@ -215,7 +221,9 @@ impl Model {
 fn volume_of(command: &Command) -> Option<&str> {
     match command {
         Command::Ask { volume, .. } | Command::Takeover { volume, .. } | Command::Answer { volume, .. } => Some(volume),
-        Command::Withdraw(v) | Command::Release(v) | Command::Refresh(v) | Command::Mount(v) | Command::Unmount(v) => Some(v),
+        Command::Withdraw(v) | Command::Release(v) | Command::Refresh(v) | Command::Mount(v) | Command::Unmount(v) => {
+            Some(v)
+        }
         _ => None,
     }
 }

@@ -44,7 +44,14 @@ fn draw_lane(ui: &mut Ui, p: &Palette, lane: &Lane, from: i64, to: i64) {
     let (whole, _) = ui.allocate_exact_size(vec2(ui.available_width(), LANE), Sense::hover());
     let (name, bar) = whole.split_left_right_at_x(whole.left() + name_width);
     let bar = bar.shrink2(vec2(2.0, 3.0));
-    parts::cell_text(ui, name.shrink(3.0), Align2::LEFT_CENTER, &words::line(&lane.volume), FontId::proportional(13.0), p.text);
+    parts::cell_text(
+        ui,
+        name.shrink(3.0),
+        Align2::LEFT_CENTER,
+        &words::line(&lane.volume),
+        FontId::proportional(13.0),
+        p.text,
+    );
     ui.painter().rect(bar, 4.0, p.card, Stroke::new(1.0, p.line), StrokeKind::Inside);
     for (at, span) in lane.spans.iter().enumerate() {
         let end = span.to.unwrap_or(to);
@@ -55,19 +62,32 @@ fn draw_lane(ui: &mut Ui, p: &Palette, lane: &Lane, from: i64, to: i64) {
         let rect = Rect::from_min_max(pos2(left, bar.top() + 1.0), pos2(right.max(left + 3.0), bar.bottom() - 8.0));
         ui.painter().rect_filled(rect, 3.0, p.of_name(&span.who));
         let who = words::line(&span.who);
-        parts::cell_text(ui, rect.shrink2(vec2(4.0, 0.0)), Align2::LEFT_CENTER, &who, FontId::proportional(12.0), p.text);
-        let till = span.to.map_or_else(|| "still".to_owned(), |_| format!("for {}", words::elapsed(u64::try_from(end - span.from).unwrap_or(0))));
+        parts::cell_text(
+            ui,
+            rect.shrink2(vec2(4.0, 0.0)),
+            Align2::LEFT_CENTER,
+            &who,
+            FontId::proportional(12.0),
+            p.text,
+        );
+        let till = span.to.map_or_else(
+            || "still".to_owned(),
+            |_| format!("for {}", words::elapsed(u64::try_from(end - span.from).unwrap_or(0))),
+        );
         let text = format!("{who} wrote {}, {till}", words::line(&lane.volume));
         let response = ui.interact(rect, ui.scope_id().with((&lane.volume, "span", at)), Sense::hover());
         response.widget_info(|| WidgetInfo::labeled(Role::Label, true, &text));
         response.on_hover_text(text);
     }
-    // Many refreshes in one place are one mark.
+    // Many of one kind in one place are one mark; others stand beside it.
     let mut last: Option<(f32, char)> = None;
     for (at, point) in lane.points.iter().enumerate().filter(|(_, point)| point.at >= from) {
-        let x = place(bar, from, to, point.at).clamp(bar.left() + 5.0, bar.right() - 5.0);
-        if last.is_some_and(|(before, letter)| letter == point.letter && x - before < 9.0) {
-            continue;
+        let mut x = place(bar, from, to, point.at).clamp(bar.left() + 5.0, bar.right() - 5.0);
+        if let Some((before, letter)) = last.filter(|(before, _)| x - before < 9.0) {
+            if letter == point.letter || before + 9.0 > bar.right() - 4.0 {
+                continue;
+            }
+            x = before + 9.0;
         }
         last = Some((x, point.letter));
         let centre = pos2(x, bar.bottom() - 5.0);
@@ -92,7 +112,11 @@ fn scale(ui: &mut Ui, p: &Palette, from: i64, to: i64) {
     }
     parts::sentence(
         ui,
-        RichText::new("R refreshed · P published · A an answer came · ? somebody asked · T taken over · C file system checked").small().color(p.weak),
+        RichText::new(
+            "R refreshed · P published · A an answer came · ? somebody asked · T taken over · C file system checked",
+        )
+        .small()
+        .color(p.weak),
     );
 }
 
@@ -113,11 +137,16 @@ fn log(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
         return;
     }
     ui.spacing_mut().item_spacing.y = 0.0;
-    egui::ScrollArea::vertical().id_salt("log").auto_shrink([false, false]).show_rows(ui, ROW, rows.len(), |ui, range| {
-        for at in range {
-            event(ui, p, &rows[at], at, out);
-        }
-    });
+    egui::ScrollArea::vertical().id_salt("log").auto_shrink([false, false]).show_rows(
+        ui,
+        ROW,
+        rows.len(),
+        |ui, range| {
+            for at in range {
+                event(ui, p, &rows[at], at, out);
+            }
+        },
+    );
 }
 
 fn event(ui: &mut Ui, p: &Palette, row: &Row, at: usize, out: &mut Vec<Command>) {

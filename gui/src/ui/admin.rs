@@ -22,7 +22,9 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
         for page in AdminPage::ALL {
             let chosen = model.admin.page == page;
             let tab = ui.add(egui::Button::selectable(chosen, page.title()));
-            tab.widget_info(|| egui::WidgetInfo::selected(egui::Role::Tab, true, chosen, format!("Page {}", page.title())));
+            tab.widget_info(|| {
+                egui::WidgetInfo::selected(egui::Role::Tab, true, chosen, format!("Page {}", page.title()))
+            });
             if tab.clicked() {
                 out.push(Command::ShowAdmin(page));
             }
@@ -45,7 +47,8 @@ fn control(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) 
     ui.horizontal_wrapped(|ui| {
         ui.label("Control volume:");
         let width = (ui.available_width() - 150.0).clamp(140.0, 360.0);
-        let field = parts::field(ui, &mut model.admin.control, "Control volume", "device or image with the tables", width);
+        let field =
+            parts::field(ui, &mut model.admin.control, "Control volume", "device or image with the tables", width);
         let ready = !model.admin.control.trim().is_empty();
         let enter = field.lost_focus() && ui.input(|i| i.key_pressed(egui::Key::Enter));
         let read = act(ui, model, "Read the tables", "Read the tables", AdminCommand::LookAt, ready, out);
@@ -60,7 +63,8 @@ fn control(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) 
         });
     }
     if let Some(failure) = &model.admin.unreadable {
-        let text = format!("{}: {}. {}", words::line(&failure.what), words::line(&failure.why), words::line(&failure.next));
+        let text =
+            format!("{}: {}. {}", words::line(&failure.what), words::line(&failure.why), words::line(&failure.next));
         parts::line(ui, p, &Line::new(Tone::Bad, text));
     }
 }
@@ -73,7 +77,11 @@ fn said(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
     match &model.admin.last {
         Some(Ok(text)) => drop(parts::line(ui, p, &Line::new(Tone::Writing, words::lines(text)))),
         Some(Err(failure)) => {
-            parts::line(ui, p, &Line::new(Tone::Bad, format!("{}: {}", words::line(&failure.what), words::line(&failure.why))));
+            parts::line(
+                ui,
+                p,
+                &Line::new(Tone::Bad, format!("{}: {}", words::line(&failure.what), words::line(&failure.why))),
+            );
             parts::line(ui, p, &Line::new(Tone::Quiet, words::line(&failure.next)));
             if let Some(line) = &model.admin.last_line {
                 parts::command_line(ui, p, line, out);
@@ -84,7 +92,15 @@ fn said(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
 }
 
 /// A button of administration: enabled where the window may do it, else with the reason and the command to copy.
-pub fn act(ui: &mut Ui, model: &Model, label: &str, name: &str, command: AdminCommand, ready: bool, out: &mut Vec<Command>) -> Response {
+pub fn act(
+    ui: &mut Ui,
+    model: &Model,
+    label: &str,
+    name: &str,
+    command: AdminCommand,
+    ready: bool,
+    out: &mut Vec<Command>,
+) -> Response {
     let refused = model.rights.no_administration();
     // Looking at devices needs no rights.
     let looks = matches!(command, AdminCommand::ListDevices | AdminCommand::Probe(_));
@@ -146,10 +162,14 @@ pub fn row(ui: &mut Ui, label: &str, name: &str, text: &mut String, hint: &str) 
     let wide = ui.available_width() > 420.0;
     ui.horizontal_wrapped(|ui| {
         if wide {
-            ui.allocate_ui_with_layout(egui::vec2(120.0, 22.0), egui::Layout::left_to_right(egui::Align::Center), |ui| {
-                ui.set_min_width(120.0);
-                ui.label(label);
-            });
+            ui.allocate_ui_with_layout(
+                egui::vec2(120.0, 22.0),
+                egui::Layout::left_to_right(egui::Align::Center),
+                |ui| {
+                    ui.set_min_width(120.0);
+                    ui.label(label);
+                },
+            );
         } else {
             ui.label(label);
         }

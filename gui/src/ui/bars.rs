@@ -27,7 +27,12 @@ pub fn menu(ui: &mut Ui, model: &Model, entries: &[Entry], out: &mut Vec<Command
             let head = view::head(model);
             let badge = parts::badge(ui, &p, head.tone, &head.text);
             if let Some(status) = &model.status {
-                let text = format!("Control volume {} ({}), socket {}", words::line(&status.control.path), status.control.lock, model.socket.display());
+                let text = format!(
+                    "Control volume {} ({}), socket {}",
+                    words::line(&status.control.path),
+                    status.control.lock,
+                    model.socket.display()
+                );
                 badge.on_hover_text(text);
             }
             if !model.me().is_empty() {
@@ -68,7 +73,9 @@ pub fn rail(ui: &mut Ui, model: &Model, out: &mut Vec<Command>) {
         let text = if chosen { RichText::new(text).strong() } else { RichText::new(text) };
         let button = egui::Button::selectable(chosen, text).min_size(vec2(ui.available_width(), 32.0));
         let response = ui.add(button);
-        response.widget_info(|| egui::WidgetInfo::selected(egui::Role::Button, true, chosen, format!("View {}", view.title())));
+        response.widget_info(|| {
+            egui::WidgetInfo::selected(egui::Role::Button, true, chosen, format!("View {}", view.title()))
+        });
         if response.clicked() {
             out.push(Command::Show(view));
         }
@@ -84,17 +91,10 @@ pub fn banners(ui: &mut Ui, model: &Model, out: &mut Vec<Command>) {
             trouble::show(ui, &p, &one, out);
         }
         if let Some((text, command)) = view::prompt::put_off(model) {
-            theme::banner(&p, Tone::Waiting).show(ui, |ui| {
-                ui.set_width(ui.available_width());
-                ui.horizontal_wrapped(|ui| {
-                    parts::line(ui, &p, &Line::new(Tone::Waiting, text));
-                    let answer = ui.add(parts::main_button(&p, "Answer"));
-                    parts::named(&answer, true, "Answer the waiting request", None);
-                    if answer.clicked() {
-                        out.push(command);
-                    }
-                });
-            });
+            let text = Line::new(Tone::Waiting, text);
+            if parts::banner(ui, &p, &text, parts::main_button(&p, "Answer"), "Answer the waiting request") {
+                out.push(command);
+            }
         }
         for notice in &model.notices {
             let tone = if notice.result.is_ok() { Tone::Writing } else { Tone::Bad };

@@ -29,7 +29,11 @@ pub fn show(ui: &mut Ui, model: &mut Model, matrix: &Matrix, _out: &mut Vec<Comm
     });
     legend(ui, &p);
     if shown.rows.is_empty() || shown.columns.is_empty() {
-        let next = if matrix.rows.is_empty() { "It fills as soon as the daemon answers." } else { "The filters leave nothing." };
+        let next = if matrix.rows.is_empty() {
+            "It fills as soon as the daemon answers."
+        } else {
+            "The filters leave nothing."
+        };
         parts::empty(ui, &p, "Nothing to show", next);
         return;
     }
@@ -46,7 +50,11 @@ fn legend(ui: &mut Ui, p: &Palette) {
         ] {
             parts::badge(ui, p, tone, text);
         }
-        ui.label(RichText::new("– locked · empty: no access · W waits for write access · L locked out of asking").small().color(p.weak));
+        ui.label(
+            RichText::new("– locked · empty: no access · W waits for write access · L locked out of asking")
+                .small()
+                .color(p.weak),
+        );
     });
 }
 
@@ -77,9 +85,15 @@ fn table(ui: &mut Ui, p: &Palette, matrix: &Matrix) {
         inner.set_clip_rect(top.intersect(clip));
         inner.painter().rect_filled(top, 0.0, p.ground);
         for column in columns {
-            head(&inner, p, Rect::from_min_size(pos2(x(column), clip.top()), vec2(CELL.x, HEAD)), &matrix.columns[column]);
+            head(
+                &inner,
+                p,
+                Rect::from_min_size(pos2(x(column), clip.top()), vec2(CELL.x, HEAD)),
+                &matrix.columns[column],
+            );
         }
-        let left = Rect::from_min_max(pos2(clip.left(), clip.top() + HEAD), pos2(clip.left() + name_width, clip.bottom()));
+        let left =
+            Rect::from_min_max(pos2(clip.left(), clip.top() + HEAD), pos2(clip.left() + name_width, clip.bottom()));
         inner.set_clip_rect(left.intersect(clip));
         inner.painter().rect_filled(left, 0.0, p.ground);
         for row in rows {

@@ -1,6 +1,9 @@
 //! Small parts that several views have in common.
 
-use eframe::egui::{self, Align2, Button, Color32, FontId, Label, Rect, Response, RichText, Role, Sense, Shape as Drawn, Stroke, Ui, WidgetInfo, pos2, vec2};
+use eframe::egui::{
+    self, Align2, Button, Color32, FontId, Label, Rect, Response, RichText, Role, Sense, Shape as Drawn, Stroke, Ui,
+    WidgetInfo, pos2, vec2,
+};
 
 use crate::command::Command;
 use crate::theme::{self, Palette};
@@ -28,14 +31,39 @@ pub fn line(ui: &mut Ui, p: &Palette, line: &Line) -> Response {
     .inner
 }
 
+/// A banner with a sentence, and a button at its right; whether it was pressed.
+pub fn banner(ui: &mut Ui, p: &Palette, text: &Line, widget: Button<'_>, name: &str) -> bool {
+    theme::banner(p, text.tone)
+        .show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Min), |ui| {
+                let response = ui.add(widget);
+                named(&response, true, name, None);
+                ui.with_layout(egui::Layout::top_down(egui::Align::Min), |ui| {
+                    ui.add_space(3.0);
+                    line(ui, p, text);
+                });
+                response.clicked()
+            })
+            .inner
+        })
+        .inner
+}
+
 /// The small sign of a meaning.
 fn sign(ui: &Ui, rect: Rect, colour: Color32, tone: Tone) {
     let painter = ui.painter();
     let c = rect.center();
     match tone {
-        Tone::Quiet => drop(painter.circle_filled(c, 2.0, colour)),
-        Tone::Calm => drop(painter.circle_stroke(c, 3.5, Stroke::new(1.8, colour))),
-        Tone::Writing => drop(painter.rect_filled(Rect::from_center_size(c, vec2(8.0, 8.0)), 1.5, colour)),
+        Tone::Quiet => {
+            painter.circle_filled(c, 2.0, colour);
+        }
+        Tone::Calm => {
+            painter.circle_stroke(c, 3.5, Stroke::new(1.8, colour));
+        }
+        Tone::Writing => {
+            painter.rect_filled(Rect::from_center_size(c, vec2(8.0, 8.0)), 1.5, colour);
+        }
         Tone::Waiting => {
             let points = vec![c + vec2(0.0, -4.5), c + vec2(4.5, 0.0), c + vec2(0.0, 4.5), c + vec2(-4.5, 0.0)];
             painter.add(Drawn::convex_polygon(points, colour, Stroke::NONE));
@@ -142,7 +170,13 @@ pub fn bar(ui: &mut Ui, p: &Palette, used: f32, text: &str) {
     ui.painter().rect_filled(rect, 4.0, p.line);
     let mut filled = rect;
     filled.set_width(rect.width() * used.clamp(0.0, 1.0));
-    let colour = if used > 0.95 { p.red } else if used > 0.85 { p.amber } else { p.blue };
+    let colour = if used > 0.95 {
+        p.red
+    } else if used > 0.85 {
+        p.amber
+    } else {
+        p.blue
+    };
     ui.painter().rect_filled(filled, 4.0, colour);
     response.widget_info(|| WidgetInfo::labeled(Role::ProgressIndicator, true, text));
     short(ui, RichText::new(text).small().color(p.weak));
@@ -177,7 +211,8 @@ pub fn heading(ui: &mut Ui, p: &Palette, title: &str, about: &str) {
 pub fn field(ui: &mut Ui, text: &mut String, name: &str, hint: &str, width: f32) -> Response {
     // A person does not type more; a program that pastes a book is cut.
     const MOST: usize = 12_000;
-    let response = ui.add(egui::TextEdit::singleline(text).hint_text(hint.to_owned()).desired_width(width).char_limit(MOST));
+    let response =
+        ui.add(egui::TextEdit::singleline(text).hint_text(hint.to_owned()).desired_width(width).char_limit(MOST));
     label_field(&response, name, text);
     response
 }

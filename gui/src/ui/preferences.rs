@@ -66,9 +66,7 @@ fn client(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
             (AutoAnswer::Idle, "yes by itself while nothing here writes"),
             (AutoAnswer::Always, "always yes by itself"),
         ];
-        let set = |key, value| {
-            Command::Admin(AdminCommand::SetClient { name: status.client.clone(), key, value })
-        };
+        let set = |key, value| Command::Admin(AdminCommand::SetClient { name: status.client.clone(), key, value });
         choice(ui, "When somebody asks:", settings.auto_response, &answers, |answer| {
             let value = match answer {
                 AutoAnswer::Off => "off",
@@ -119,7 +117,11 @@ fn keys(ui: &mut Ui, p: &Palette) {
                 ui.end_row();
             }
         }
-        for (keys, what) in [("Alt+Y / Alt+N / Alt+L", "Answer a request: yes, no, later"), ("Ctrl+Enter", "Send a request"), ("Esc", "Close what lies on top")] {
+        for (keys, what) in [
+            ("Alt+Y / Alt+N / Alt+L", "Answer a request: yes, no, later"),
+            ("Ctrl+Enter", "Send a request"),
+            ("Esc", "Close what lies on top"),
+        ] {
             ui.label(RichText::new(keys).monospace());
             ui.label(RichText::new(what).color(p.weak));
             ui.end_row();

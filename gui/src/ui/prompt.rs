@@ -49,9 +49,15 @@ fn body(ui: &mut Ui, p: &theme::Palette, model: &mut Model, prompt: &Prompt, out
         });
     }
     match &prompt.programs {
-        Programs::Looking => drop(parts::line(ui, p, &Line::new(Tone::Quiet, "Looking for files that your programs have open"))),
-        Programs::None => drop(parts::line(ui, p, &Line::new(Tone::Calm, "None of your programs has files open there"))),
-        Programs::Unknown(why) => drop(parts::line(ui, p, &Line::new(Tone::Quiet, format!("Open files are not known: {why}")))),
+        Programs::Looking => {
+            drop(parts::line(ui, p, &Line::new(Tone::Quiet, "Looking for files that your programs have open")))
+        }
+        Programs::None => {
+            drop(parts::line(ui, p, &Line::new(Tone::Calm, "None of your programs has files open there")))
+        }
+        Programs::Unknown(why) => {
+            drop(parts::line(ui, p, &Line::new(Tone::Quiet, format!("Open files are not known: {why}"))))
+        }
         Programs::Open(lines) => {
             parts::line(ui, p, &Line::new(Tone::Bad, "Your programs have files open there:"));
             for line in lines {

@@ -111,9 +111,13 @@ pub fn takeover(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
         let (name, who) = (words::line(&volume), words::line(&writer));
         parts::heading(ui, &p, &format!("Take {name} over from {who}"), "");
         let alive = if silent {
-            format!("{who} is silent. An ordinary request is granted by itself once it counts as dead and its last writes must have landed; a takeover waits for the same.")
+            format!(
+                "{who} is silent. An ordinary request is granted by itself once it counts as dead and its last writes must have landed; a takeover waits for the same."
+            )
         } else {
-            format!("{who} is there. It is told to stop, and waited for: programs there get errors, and lose what they had not saved. Ask first.")
+            format!(
+                "{who} is there. It is told to stop, and waited for: programs there get errors, and lose what they had not saved. Ask first."
+            )
         };
         parts::sentence(ui, alive);
         if silent {

@@ -1,6 +1,6 @@
 //! The volumes, a card for each.
 
-use eframe::egui::{RichText, Role, Sense, Ui, WidgetInfo, vec2};
+use eframe::egui::{Button, RichText, Role, Sense, Ui, WidgetInfo, vec2};
 
 use super::parts;
 use crate::command::Command;
@@ -19,7 +19,9 @@ pub fn show(ui: &mut Ui, model: &Model, cards: &[Card], out: &mut Vec<Command>) 
     let p = theme::palette(ui);
     if cards.is_empty() {
         match model.live() {
-            Some(_) => parts::empty(ui, &p, "There are no volumes yet", "Add one in Administration, Volumes of the tables."),
+            Some(_) => {
+                parts::empty(ui, &p, "There are no volumes yet", "Add one in Administration, Volumes of the tables.")
+            }
             None => parts::empty(ui, &p, "No volumes to show", "They appear as soon as the daemon answers."),
         }
         return;
@@ -56,16 +58,10 @@ fn card(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
             steps(ui, p, card, progress);
         }
         if let Some(ending) = &card.ending {
-            theme::banner(p, ending.tone).show(ui, |ui| {
-                ui.horizontal_wrapped(|ui| {
-                    parts::line(ui, p, ending);
-                    let close = ui.small_button("OK");
-                    parts::named(&close, true, &format!("Close the news about {}", words::line(&card.name)), None);
-                    if close.clicked() {
-                        out.push(Command::Forget(card.name.clone()));
-                    }
-                });
-            });
+            let name = format!("Close the news about {}", words::line(&card.name));
+            if parts::banner(ui, p, ending, Button::new("OK"), &name) {
+                out.push(Command::Forget(card.name.clone()));
+            }
         }
         ui.add_space(2.0);
         ui.horizontal_wrapped(|ui| {
@@ -128,14 +124,11 @@ fn places(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
 }
 
 fn asked(ui: &mut Ui, p: &Palette, card: &Card, who: &str, id: &str, out: &mut Vec<Command>) {
-    ui.horizontal_wrapped(|ui| {
-        parts::line(ui, p, &Line::new(Tone::Waiting, format!("{who} asks for it")));
-        let button = ui.button("Answer…");
-        parts::named(&button, true, &format!("Answer {who} about {}", words::line(&card.name)), None);
-        if button.clicked() {
-            out.push(Command::Reopen(id.to_owned()));
-        }
-    });
+    let text = Line::new(Tone::Waiting, format!("{who} asks for it"));
+    let name = format!("Answer {who} about {}", words::line(&card.name));
+    if parts::banner(ui, p, &text, Button::new("Answer…"), &name) {
+        out.push(Command::Reopen(id.to_owned()));
+    }
 }
 
 /// The steps of a request, as a row of dots with words.
@@ -154,12 +147,16 @@ fn steps(ui: &mut Ui, p: &Palette, card: &Card, progress: &Progress) {
                 ui.painter().line_segment([from + vec2(8.0, 0.0), at - vec2(8.0, 0.0)], (2.0, colour));
             }
             match step {
-                Step::Done => drop(ui.painter().circle_filled(at, 6.0, colour)),
+                Step::Done => {
+                    ui.painter().circle_filled(at, 6.0, colour);
+                }
                 Step::Now => {
                     ui.painter().circle_stroke(at, 6.0, (2.0, colour));
                     ui.painter().circle_filled(at, 2.5, colour);
                 }
-                Step::ToCome => drop(ui.painter().circle_stroke(at, 6.0, (2.0, colour))),
+                Step::ToCome => {
+                    ui.painter().circle_stroke(at, 6.0, (2.0, colour));
+                }
             }
             let ink = if *step == Step::ToCome { p.weak } else { p.text };
             let font = eframe::egui::FontId::proportional(11.5);

@@ -69,9 +69,19 @@ pub fn millis(time: &str) -> Option<i64> {
 fn tone_of(event: &str) -> Tone {
     let is = |names: &[EventName]| names.iter().any(|n| n.as_str() == event);
     use EventName as E;
-    if is(&[E::LeaseLost, E::Fenced, E::GuardianLost, E::TableDamaged, E::ControlLost, E::PeerReaped, E::PeerDead, E::WrongDevice]) {
+    if is(&[
+        E::LeaseLost,
+        E::Fenced,
+        E::GuardianLost,
+        E::TableDamaged,
+        E::ControlLost,
+        E::PeerReaped,
+        E::PeerDead,
+        E::WrongDevice,
+    ]) {
         Tone::Bad
-    } else if is(&[E::LeaseLow, E::GrantRevoked, E::TakeoverStarted, E::RequestReceived, E::HookFailed, E::MountFailed]) {
+    } else if is(&[E::LeaseLow, E::GrantRevoked, E::TakeoverStarted, E::RequestReceived, E::HookFailed, E::MountFailed])
+    {
         Tone::Waiting
     } else if is(&[E::GrantTaken]) {
         Tone::Writing
@@ -94,7 +104,10 @@ pub fn lanes(model: &Model) -> Vec<Lane> {
         let Some(at) = millis(&event.time) else { continue };
         let Some(volume) = event.volume.as_ref().filter(|v| !v.is_empty()) else {
             // With the login its own grants end; what others do is not seen until the next one.
-            if [EventName::LeaseLost, EventName::LoggedOff, EventName::DaemonStarted].iter().any(|n| n.as_str() == event.event) {
+            if [EventName::LeaseLost, EventName::LoggedOff, EventName::DaemonStarted]
+                .iter()
+                .any(|n| n.as_str() == event.event)
+            {
                 lanes.values_mut().for_each(|lane| lane.end_all(at));
             }
             continue;
@@ -150,7 +163,13 @@ pub fn window(lanes: &[Lane], now: i64) -> (i64, i64) {
 pub fn rows(model: &Model, filter: &str) -> Vec<Row> {
     let wanted: Vec<String> = filter.to_lowercase().split_whitespace().map(str::to_owned).collect();
     let has = |event: &&EventRecord| {
-        let text = format!("{} {} {} {}", event.event, event.volume.as_deref().unwrap_or_default(), event.client.as_deref().unwrap_or_default(), event.text);
+        let text = format!(
+            "{} {} {} {}",
+            event.event,
+            event.volume.as_deref().unwrap_or_default(),
+            event.client.as_deref().unwrap_or_default(),
+            event.text
+        );
         let text = text.to_lowercase();
         wanted.iter().all(|word| text.contains(word))
     };
@@ -160,7 +179,8 @@ pub fn rows(model: &Model, filter: &str) -> Vec<Row> {
 fn row(event: &EventRecord) -> Row {
     let time = DateTime::parse_from_rfc3339(&event.time).map(|t| t.with_timezone(&Utc));
     Row {
-        time: time.map_or_else(|_| event.time.clone(), |t| t.with_timezone(&Local).format("%d %b %H:%M:%S").to_string()),
+        time: time
+            .map_or_else(|_| event.time.clone(), |t| t.with_timezone(&Local).format("%d %b %H:%M:%S").to_string()),
         tone: tone_of(&event.event),
         event: words::line(&event.event),
         volume: event.volume.as_deref().map(words::line).unwrap_or_default(),

@@ -220,7 +220,15 @@ impl fmt::Display for Matrix {
         }
         for (name, cells) in &self.rows {
             for (column, cell) in self.columns.iter().zip(cells) {
-                writeln!(f, "{} {}: {:>2} {} {}", words::line(name), words::line(&column.name), cell.letters(), cell.tone(), cell.words())?;
+                writeln!(
+                    f,
+                    "{} {}: {:>2} {} {}",
+                    words::line(name),
+                    words::line(&column.name),
+                    cell.letters(),
+                    cell.tone(),
+                    cell.words()
+                )?;
             }
         }
         writeln!(f, "{}", self.summary())

@@ -68,7 +68,9 @@ pub fn progress(model: &crate::model::Model, status: &Status, volume: &VolumeSta
     Some(Progress {
         steps,
         elapsed: words::elapsed(age + grown),
-        place: place.filter(|_| volume.waiting.len() > 1 && volume.state == VolumeState::Requesting).map(|at| format!("{} of {} in the queue", at + 1, volume.waiting.len())),
+        place: place
+            .filter(|_| volume.waiting.len() > 1 && volume.state == VolumeState::Requesting)
+            .map(|at| format!("{} of {} in the queue", at + 1, volume.waiting.len())),
         text: text(volume, writer.map(String::as_str), answer, at, grown),
         answer: said,
     })
@@ -88,7 +90,8 @@ fn stage(status: &Status, volume: &VolumeStatus, writer: Option<&str>, answer: O
         Some(_) => 2,
         None => {
             let peer = status.clients.iter().find(|c| c.name == writer);
-            let beaten = peer.is_some_and(|c| c.state == ClientState::On && c.beat_age_ms.is_some_and(|beat| beat + POLL_MS < age));
+            let beaten = peer
+                .is_some_and(|c| c.state == ClientState::On && c.beat_age_ms.is_some_and(|beat| beat + POLL_MS < age));
             if beaten { 2 } else { 1 }
         }
     }
@@ -122,7 +125,8 @@ impl fmt::Display for Progress {
             Step::Now => ">",
             Step::ToCome => " ",
         };
-        let steps: Vec<String> = STEPS.iter().zip(&self.steps).map(|(name, step)| format!("{}{name}", sign(step))).collect();
+        let steps: Vec<String> =
+            STEPS.iter().zip(&self.steps).map(|(name, step)| format!("{}{name}", sign(step))).collect();
         writeln!(f, "  {} | {}", steps.join(" "), self.elapsed)?;
         for line in self.place.iter().chain([&self.text]).chain(&self.answer) {
             writeln!(f, "    {line}")?;

@@ -57,8 +57,14 @@ pub fn troubles(model: &Model) -> Vec<Trouble> {
         {
             let left = words::elapsed(status.control.lease_left_ms);
             let what = format!("This computer’s lease ends in {left}");
-            let why = "it cannot confirm its beats on the control volume; at the end of the lease its volumes are closed";
-            found.push(Trouble::new(Tone::Bad, what, why, "Save your work now. Look at the path to the control volume."));
+            let why =
+                "it cannot confirm its beats on the control volume; at the end of the lease its volumes are closed";
+            found.push(Trouble::new(
+                Tone::Bad,
+                what,
+                why,
+                "Save your work now. Look at the path to the control volume.",
+            ));
         }
         for warning in status.warnings.iter().filter(|_| status.incarnation > 0) {
             let about = warning.volume.as_ref().map_or_else(String::new, |v| format!("{}: ", words::line(v)));
@@ -85,14 +91,21 @@ fn link(model: &Model) -> Option<Trouble> {
     if let Some(time) = model.quiet {
         let what = format!("The daemon has said nothing for {} s", time.as_secs());
         let why = "its process hangs or is stopped, or the storage of the control volume does";
-        let next = "What is shown may be old. Volumes are closed by the guardian when the lease ends. Look at the daemon:";
-        return Some(Trouble::new(Tone::Bad, what, why, next).line("systemctl status volctl").button("Connect anew", Command::Reconnect));
+        let next =
+            "What is shown may be old. Volumes are closed by the guardian when the lease ends. Look at the daemon:";
+        return Some(
+            Trouble::new(Tone::Bad, what, why, next)
+                .line("systemctl status volctl")
+                .button("Connect anew", Command::Reconnect),
+        );
     }
     let Link::Down(failure) = &model.link else { return None };
     let (what, why) = (words::line(&failure.what), words::line(&failure.why));
     Some(match failure.exit {
         ExitCode::NoDaemon => {
-            let next = format!("Start it, or give this window another socket with --socket (now {socket}). It connects by itself.");
+            let next = format!(
+                "Start it, or give this window another socket with --socket (now {socket}). It connects by itself."
+            );
             Trouble::new(Tone::Bad, "No volctl daemon answers here", format!("{what}: {why}"), next)
                 .line("sudo systemctl start volctl")
                 .button("Set up this computer", Command::ShowAdmin(AdminPage::Tables))
@@ -116,11 +129,13 @@ fn not_logged_on(why: &str, control: &str) -> Trouble {
     } else {
         "It tries again by itself. If it stays so, the daemon’s log says more:"
     };
-    Trouble::new(Tone::Bad, "This computer is not logged on: no volume is open here", why, next).line("journalctl -u volctl -e")
+    Trouble::new(Tone::Bad, "This computer is not logged on: no volume is open here", why, next)
+        .line("journalctl -u volctl -e")
 }
 
 fn damaged(why: &str, control: &str) -> Trouble {
-    let next = "Check the tables: it says what is wrong, and lost copies can be restored; nothing is forgotten by that.";
+    let next =
+        "Check the tables: it says what is wrong, and lost copies can be restored; nothing is forgotten by that.";
     Trouble::new(Tone::Bad, "The tables of the control volume are damaged", why, next)
         .line(format!("sudo volctl check {}", words::shell_word(control)))
         .button("Check the tables", Command::ShowAdmin(AdminPage::Tables))

@@ -84,7 +84,10 @@ fn card(model: &Model, status: &Status, volume: &VolumeStatus) -> Card {
         remarks: remarks(volume),
         buttons: buttons(model, status, volume),
         progress: super::progress::progress(model, status, volume, grown),
-        ending: model.endings.get(&volume.name).map(|e| Line::new(if e.good { Tone::Writing } else { Tone::Waiting }, &e.text)),
+        ending: model
+            .endings
+            .get(&volume.name)
+            .map(|e| Line::new(if e.good { Tone::Writing } else { Tone::Waiting }, &e.text)),
         asked: asked
             .filter(|r| r.answer != Some(volctl::wire::call::Answer3::Yes))
             .map(|r| (words::line(&r.from), crate::model::key_of(r)))
@@ -153,14 +156,22 @@ fn space(volume: &VolumeStatus) -> Option<(f32, String)> {
 fn enforcement(volume: &VolumeStatus) -> (Line, String) {
     let note = volume.enforcement_note.clone().unwrap_or_default();
     match volume.enforcement {
-        Enforcement::Fenced => (Line::new(Tone::Calm, "fenced"), "The storage itself refuses every other writer.".into()),
+        Enforcement::Fenced => {
+            (Line::new(Tone::Calm, "fenced"), "The storage itself refuses every other writer.".into())
+        }
         Enforcement::Leased => {
             let text = "This computer stops writing by itself when its lease ends";
-            (Line::new(Tone::Calm, "leased"), if note.is_empty() { format!("{text}.") } else { format!("{text}; {note}.") })
+            (
+                Line::new(Tone::Calm, "leased"),
+                if note.is_empty() { format!("{text}.") } else { format!("{text}; {note}.") },
+            )
         }
         Enforcement::Advisory => {
             let text = "One writer is by agreement only here";
-            (Line::new(Tone::Waiting, "advisory"), if note.is_empty() { format!("{text}.") } else { format!("{text}: {note}.") })
+            (
+                Line::new(Tone::Waiting, "advisory"),
+                if note.is_empty() { format!("{text}.") } else { format!("{text}: {note}.") },
+            )
         }
     }
 }
@@ -223,9 +234,8 @@ fn buttons(model: &Model, status: &Status, volume: &VolumeStatus) -> Vec<Button>
         button("Mount for reading", format!("Mount {name} for reading"), Command::Mount(volume_name()), no)
     };
     let unmount = || button("Unmount", format!("Unmount {name}"), Command::Unmount(volume_name()), None);
-    let withdraw = || {
-        button("Withdraw", format!("Withdraw the request for {name}"), Command::Withdraw(volume_name()), None)
-    };
+    let withdraw =
+        || button("Withdraw", format!("Withdraw the request for {name}"), Command::Withdraw(volume_name()), None);
     let release = |no| button("Release", format!("Release {name}"), Command::Release(volume_name()), no);
     let mut all = match volume.state {
         VolumeState::Ro if volume.stale => vec![refresh(), request(), unmount()],
@@ -275,7 +285,15 @@ pub fn writers_mount(volume: &VolumeStatus) -> Option<ClientMount> {
 
 impl fmt::Display for Card {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} [{:?} {} {}] {}", words::line(&self.name), self.mark.shape, self.mark.tone, self.mark.word, self.kind)?;
+        writeln!(
+            f,
+            "{} [{:?} {} {}] {}",
+            words::line(&self.name),
+            self.mark.shape,
+            self.mark.tone,
+            self.mark.word,
+            self.kind
+        )?;
         writeln!(f, "  {} {}", self.writer.tone, self.writer.text)?;
         if let Some(line) = &self.waiting {
             writeln!(f, "  {line}")?;

@@ -18,7 +18,13 @@ fn tables() -> Tables {
         fs: "ext4".into(),
         readers: "live".into(),
         write_enabled: true,
-        permissions: vec![Privilege { client: "alice".into(), access: Access::Write, auto_update: true, check_ms: 2000, ..Privilege::default() }],
+        permissions: vec![Privilege {
+            client: "alice".into(),
+            access: Access::Write,
+            auto_update: true,
+            check_ms: 2000,
+            ..Privilege::default()
+        }],
         ..VolumeRow::default()
     };
     Tables { clients: vec![client("alice"), client("bob")], volumes: vec![row] }
@@ -33,7 +39,9 @@ fn open(mut model: Model, page: AdminPage) -> Rig {
         if let Effect::Administer { command, .. } = effect {
             let result = match command {
                 AdminCommand::LookAt => Administered::Tables(tables()),
-                _ => Administered::Devices(vec![Device { path: "/dev/vdb".into(), size: 1 << 30, ..Device::default() }]),
+                _ => {
+                    Administered::Devices(vec![Device { path: "/dev/vdb".into(), size: 1 << 30, ..Device::default() }])
+                }
             };
             rig.tell(Event::Administered { command, result: Ok(result) });
         }
@@ -60,7 +68,10 @@ fn new_tables_want_a_look_and_the_typed_name() {
     rig.click("Look at what is on it");
     assert_eq!(lines(&mut rig), ["looking at /srv/new.img"]);
     let probe = Probe { path: "/srv/new.img".into(), text: "There is no such file".into(), absent: true, full: false };
-    rig.tell(Event::Administered { command: AdminCommand::Probe("/srv/new.img".into()), result: Ok(Administered::Probe(probe)) });
+    rig.tell(Event::Administered {
+        command: AdminCommand::Probe("/srv/new.img".into()),
+        result: Ok(Administered::Probe(probe)),
+    });
     assert!(rig.harness.get_by_label("Make the tables").accesskit_node().is_disabled());
     rig.type_into("Confirm by typing the name", "new.img");
     rig.click("Make the tables");
@@ -76,7 +87,10 @@ fn a_client_and_a_volume_are_added_and_privileges_set() {
     assert_eq!(lines(&mut rig), ["sudo volctl client add carol --control /c.img"]);
     rig.click("bob may take over");
     rig.click("bob answers: yes while nothing writes");
-    let expected = ["sudo volctl set-client bob admin on --control /c.img", "sudo volctl set-client bob auto-response idle --control /c.img"];
+    let expected = [
+        "sudo volctl set-client bob admin on --control /c.img",
+        "sudo volctl set-client bob auto-response idle --control /c.img",
+    ];
     assert_eq!(lines(&mut rig), expected);
     rig.click("Page Privileges");
     let _ = rig.effects();
@@ -97,12 +111,18 @@ fn a_new_file_system_wants_the_devices_own_name() {
     let _ = rig.effects();
     rig.type_into("Name of the new volume", "scratch");
     let probe = Probe { path: "/dev/vdb".into(), text: "On it now: xfs".into(), absent: false, full: true };
-    rig.tell(Event::Administered { command: AdminCommand::Probe("/dev/vdb".into()), result: Ok(Administered::Probe(probe)) });
+    rig.tell(Event::Administered {
+        command: AdminCommand::Probe("/dev/vdb".into()),
+        result: Ok(Administered::Probe(probe)),
+    });
     rig.click("make ext4");
     assert!(rig.harness.get_by_label("Add the volume").accesskit_node().is_disabled());
     rig.type_into("Confirm the volume by typing the name", "vdb");
     rig.click("Add the volume");
-    assert_eq!(lines(&mut rig), ["sudo volctl volume add scratch --device /dev/vdb --mkfs ext4 --force --control /c.img"]);
+    assert_eq!(
+        lines(&mut rig),
+        ["sudo volctl volume add scratch --device /dev/vdb --mkfs ext4 --force --control /c.img"]
+    );
 }
 
 #[test]
@@ -122,7 +142,8 @@ fn what_is_removed_is_asked_for_twice() {
 fn without_rights_everything_is_shown_with_the_reason_and_the_command_to_copy() {
     let mut rig = open(model(None), AdminPage::Tables);
     assert!(rig.has("Only root may change the tables"));
-    let check = rig.names().into_iter().find(|n| n.starts_with("Check the tables now (not now:")).expect("with its reason");
+    let check =
+        rig.names().into_iter().find(|n| n.starts_with("Check the tables now (not now:")).expect("with its reason");
     assert!(rig.harness.get_by_label(&check).accesskit_node().is_disabled());
     rig.click("Copy the command for: Check the tables now");
     assert_eq!(rig.effects(), [Effect::Copy("sudo volctl check /c.img".into())]);

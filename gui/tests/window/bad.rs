@@ -62,11 +62,15 @@ fn sixty_four_by_sixty_four_is_drawn_in_every_view() {
     let mut volumes = Vec::new();
     for v in 0..64 {
         let mut one = volume(&format!("volume{v:02}"));
-        one.clients = (0..64).map(|c| crate::sample::mount(&format!("client{c:02}"), one.access, volctl::wire::status::ClientMount::Ro)).collect();
+        one.clients = (0..64)
+            .map(|c| crate::sample::mount(&format!("client{c:02}"), one.access, volctl::wire::status::ClientMount::Ro))
+            .collect();
         volumes.push(one);
     }
     let mut at = status(volumes);
-    at.clients = (0..64).map(|c| crate::sample::client(&format!("client{c:02}"), c + 1, volctl::wire::status::ClientState::On, 100)).collect();
+    at.clients = (0..64)
+        .map(|c| crate::sample::client(&format!("client{c:02}"), c + 1, volctl::wire::status::ClientState::On, 100))
+        .collect();
     let mut rig = Rig::new(model(Some(at)));
     rig.click("View Status matrix");
     assert!(rig.has("64 volumes, 65 clients: 0 read-write, 4096 read-only, 0 stale"));
@@ -102,7 +106,8 @@ fn a_socket_that_talks_rubbish_is_a_sentence() {
 #[test]
 fn events_of_any_kind_are_drawn() {
     let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
-    let mut events = vec![event("", "", "", "", ""), event("99:99:99", "x\u{202e}", "no such", "", &"y".repeat(20_000))];
+    let mut events =
+        vec![event("", "", "", "", ""), event("99:99:99", "x\u{202e}", "no such", "", &"y".repeat(20_000))];
     events.extend((0..2000).map(|i| event("11:00:00", "volume.refreshed", "footage", "", &format!("{i}"))));
     rig.tell(Event::Log(events));
     rig.click("View Activity");

@@ -74,7 +74,8 @@ fn a_stale_volume_is_refreshed_and_others_are_mounted_and_unmounted() {
     let mut rig = Rig::new(model(Some(status(vec![stale]))));
     rig.click("Refresh footage now");
     assert_eq!(rig.call(), Call::Refresh(footage()));
-    let done = Event::Called { command: Command::Refresh("footage".into()), result: Ok("footage: generation 41.3".into()) };
+    let done =
+        Event::Called { command: Command::Refresh("footage".into()), result: Ok("footage: generation 41.3".into()) };
     rig.tell(done);
     assert!(rig.has("footage: generation 41.3"));
     rig.click("Unmount footage");
@@ -97,7 +98,8 @@ fn the_folder_opens_in_the_file_manager() {
 #[test]
 fn a_refusal_says_what_why_and_what_next_until_it_is_closed() {
     let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
-    let failure = Failure::refused("no write access to footage", "rule lockout: alice is locked out", "ask the administrator");
+    let failure =
+        Failure::refused("no write access to footage", "rule lockout: alice is locked out", "ask the administrator");
     rig.tell(Event::Called { command: Command::Compose("footage".into()), result: Err(failure) });
     for text in ["no write access to footage", "rule lockout: alice is locked out", "ask the administrator"] {
         assert!(rig.has(text), "{text}");
@@ -118,7 +120,10 @@ fn a_takeover_of_a_living_writer_skips_nothing_and_of_a_silent_one_only_by_typin
     assert!(rig.has("bob is there. It is told to stop") && !rig.has("Do not wait for its last writes"));
     rig.click("Take over footage now");
     assert_eq!(rig.call(), Call::Takeover(TakeoverCall { volume: "footage".into(), yes_i_know: None }));
-    rig.tell(Event::Called { command: Command::Takeover { volume: "footage".into(), yes_i_know: None }, result: Ok("done".into()) });
+    rig.tell(Event::Called {
+        command: Command::Takeover { volume: "footage".into(), yes_i_know: None },
+        result: Ok("done".into()),
+    });
     at.clients[0].state = ClientState::Dead;
     rig.status(at);
     rig.click("Take footage over");
@@ -134,7 +139,11 @@ fn a_takeover_of_a_living_writer_skips_nothing_and_of_a_silent_one_only_by_typin
 #[test]
 fn every_view_is_reached_by_rail_by_key_and_by_menu() {
     let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
-    for (name, view) in [("View Status matrix", View::Matrix), ("View Activity", View::Activity), ("View Preferences", View::Preferences)] {
+    for (name, view) in [
+        ("View Status matrix", View::Matrix),
+        ("View Activity", View::Activity),
+        ("View Preferences", View::Preferences),
+    ] {
         rig.click(name);
         assert_eq!(rig.harness.state().model.view, view);
     }
@@ -151,7 +160,9 @@ fn the_matrix_is_filtered_and_its_cells_are_read_aloud() {
     let mut rig = Rig::new(model(Some(status(vec![written("footage", "bob"), volume("audio")]))));
     rig.click("View Status matrix");
     assert!(rig.has("footage, bob: mounted read-write, unlocked; may write"));
-    assert!(rig.has("audio, alice: mounted read-only, unlocked; may write") && rig.has("carol: off; last beat 1 min ago"));
+    assert!(
+        rig.has("audio, alice: mounted read-only, unlocked; may write") && rig.has("carol: off; last beat 1 min ago")
+    );
     rig.type_into("Filter volumes", "foot");
     assert!(!rig.has("audio, alice") && rig.has("footage, alice"));
     rig.type_into("Filter clients", "nobody");
@@ -172,7 +183,9 @@ fn the_log_is_filtered_and_copied() {
     assert!(rig.has("1 event"));
     rig.click("Copy what is shown");
     let effects = rig.effects();
-    assert!(matches!(effects.as_slice(), [Effect::Copy(text)] if text.contains("volume.published") && !text.contains("grant")));
+    assert!(
+        matches!(effects.as_slice(), [Effect::Copy(text)] if text.contains("volume.published") && !text.contains("grant"))
+    );
 }
 
 #[test]
@@ -183,7 +196,10 @@ fn preferences_change_with_a_click() {
     rig.click("Desktop notifications when somebody asks or answers");
     let prefs = &rig.harness.state().model.prefs;
     assert_eq!((prefs.theme, prefs.notify), (Theme::Light, false));
-    assert!(rig.has("The daemon looks at the control volume every 250 ms") || rig.has("The daemon looks at the control volume every"));
+    assert!(
+        rig.has("The daemon looks at the control volume every 250 ms")
+            || rig.has("The daemon looks at the control volume every")
+    );
 }
 
 #[test]

@@ -18,7 +18,10 @@ fn busy() -> Model {
     let mut at = status(vec![written("footage", "bob"), written("audio", "alice"), long, volume("scans")]);
     ask(&mut at, "footage", "alice", "titles", 5000);
     let mut model = root(Some(at));
-    model.apply(Event::Log(vec![event("11:00:00", "grant.taken", "audio", "", "audio: write access")]), std::time::Duration::ZERO);
+    model.apply(
+        Event::Log(vec![event("11:00:00", "grant.taken", "audio", "", "audio: write access")]),
+        std::time::Duration::ZERO,
+    );
     model.admin.control = "/dev/disk/by-id/scsi-3600a098038304437415d4b6a59684a52".into();
     let clients = ["alice", "bob"].map(|n| ClientRow { name: n.into(), enabled: true, ..ClientRow::default() });
     let row = VolumeRow { name: "footage".into(), device: "/dev/disk/by-id/x".into(), ..VolumeRow::default() };
@@ -59,7 +62,9 @@ fn check(rig: &Rig, what: &str, width: f32, height: f32) {
 
 #[test]
 fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
-    for (width, height, scale) in [(800.0, 600.0, 1.0), (1600.0, 1000.0, 1.0), (1600.0, 1000.0, 2.0), (800.0, 600.0, 2.0)] {
+    for (width, height, scale) in
+        [(800.0, 600.0, 1.0), (1600.0, 1000.0, 1.0), (1600.0, 1000.0, 2.0), (800.0, 600.0, 2.0)]
+    {
         let mut rig = Rig::sized(busy(), width, height, scale);
         for view in View::ALL {
             for page in AdminPage::ALL {

@@ -30,7 +30,9 @@ fn asked() -> Status {
 
 #[test]
 fn a_no_is_shown_with_its_text_whichever_of_event_and_status_comes_first() {
-    let no = || Event::News(vec![event("11:00:00", "answer.received", "footage", "bob", "bob says no for footage: rendering")]);
+    let no = || {
+        Event::News(vec![event("11:00:00", "answer.received", "footage", "bob", "bob says no for footage: rendering")])
+    };
     let after = || status(vec![written("footage", "bob")]);
     let mut one = model(Some(asked()));
     one.apply(no(), Duration::ZERO);

@@ -87,7 +87,15 @@ pub(crate) fn status(volumes: Vec<VolumeStatus>) -> Status {
 pub(crate) fn ask(status: &mut Status, volume: &str, from: &str, message: &str, age_ms: u64) {
     let to = status.volumes.iter().find(|v| v.name == volume).and_then(|v| v.writer.clone()).unwrap_or_default();
     let id = Some(format!("{from}-{volume}"));
-    let request = RequestStatus { volume: volume.into(), from: from.into(), to, message: message.into(), age_ms, id, ..RequestStatus::default() };
+    let request = RequestStatus {
+        volume: volume.into(),
+        from: from.into(),
+        to,
+        message: message.into(),
+        age_ms,
+        id,
+        ..RequestStatus::default()
+    };
     status.requests.push(request);
     let own = from == status.client;
     if let Some(found) = status.volumes.iter_mut().find(|v| v.name == volume) {

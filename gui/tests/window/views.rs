@@ -32,7 +32,16 @@ fn every_state_of_a_volume_has_its_word_its_shape_and_its_main_button() {
     let mut fresh = volume("never");
     (fresh.generation, fresh.seen_generation, fresh.state, fresh.mountpoint) =
         ("0.0".into(), "0.0".into(), VolumeState::Locked, None);
-    let all = vec![volume("free"), written("theirs", "bob"), written("mine", "alice"), stale, locked, granted, releasing, fresh];
+    let all = vec![
+        volume("free"),
+        written("theirs", "bob"),
+        written("mine", "alice"),
+        stale,
+        locked,
+        granted,
+        releasing,
+        fresh,
+    ];
     snapshot("states", &cards(&model(Some(status(all)))));
 }
 
@@ -122,7 +131,8 @@ fn the_matrix_says_of_every_client_what_it_has_of_every_volume() {
     live.clients.extend([stale, dead]);
     live.waiting.push(WaitingClient { client: "alice".into(), age_ms: 1 });
     let mut other = volume("audio");
-    other.clients = vec![mount("bob", Access::Read, ClientMount::Unknown), mount("carol", Access::Write, ClientMount::Closed)];
+    other.clients =
+        vec![mount("bob", Access::Read, ClientMount::Unknown), mount("carol", Access::Write, ClientMount::Closed)];
     let mut at = status(vec![live, other]);
     at.clients.push(client("dave", 3, ClientState::Dead, 70_000));
     let matrix = Matrix::of(&at);
@@ -152,13 +162,15 @@ fn whatever_is_wrong_is_said_with_what_to_do() {
         model.apply(Event::Down(failure), Duration::ZERO);
         model
     };
-    let nobody = Failure::no_daemon("no daemon answers at /run/volctl/volctl.sock", "there is no such socket", "start it");
+    let nobody =
+        Failure::no_daemon("no daemon answers at /run/volctl/volctl.sock", "there is no such socket", "start it");
     tell("no daemon", &down(nobody));
     let claim = "the daemon is not logged on: the slot is being proven free";
     tell("logging on", &down(Failure::busy("not now", claim, "wait a moment")));
     let damage = "the daemon is not logged on: no log-on: both header copies are damaged";
     tell("a damaged table", &down(Failure::busy("not now", damage, "wait a moment")));
-    let garbage = Failure::failed("talking to the daemon failed", "the message is not JSON", "check that the socket is volctl's");
+    let garbage =
+        Failure::failed("talking to the daemon failed", "the message is not JSON", "check that the socket is volctl's");
     tell("a socket that talks rubbish", &down(garbage));
     let mut quiet = model(Some(status(vec![])));
     quiet.apply(Event::Quiet(Duration::from_secs(7)), Duration::ZERO);
@@ -171,7 +183,10 @@ fn whatever_is_wrong_is_said_with_what_to_do() {
     low.warnings.push(Warning { code: "control".into(), text: "a slot is damaged".into(), volume: None });
     tell("a lease that runs out, and a damaged slot", &model(Some(low)));
     let mut fenced = model(Some(status(vec![])));
-    fenced.apply(Event::Log(vec![event("11:59:00", "lease.lost", "", "", "no beat was confirmed within the lease")]), Duration::ZERO);
+    fenced.apply(
+        Event::Log(vec![event("11:59:00", "lease.lost", "", "", "no beat was confirmed within the lease")]),
+        Duration::ZERO,
+    );
     tell("a fenced client", &fenced);
     assert_eq!(fenced.link, Link::Live);
     snapshot("troubles", &text);

@@ -71,7 +71,9 @@ fn loop_the_pictures_of_the_document_are_made() {
         if name == "volumes-dark" {
             keep(&picture, "volumes");
         }
-        for (key, view) in [("ctrl+2", "matrix"), ("ctrl+3", "activity"), ("ctrl+4", "administration"), ("ctrl+5", "preferences")] {
+        for (key, view) in
+            [("ctrl+2", "matrix"), ("ctrl+3", "activity"), ("ctrl+4", "administration"), ("ctrl+5", "preferences")]
+        {
             desk.keys(key);
             desk.see(match view {
                 "matrix" => "Status matrix",

@@ -37,7 +37,11 @@ pub(super) fn start(act: &Act) -> Result<String, Failure> {
     })?;
     std::fs::create_dir_all(form.state_dir.trim()).map_err(|e| not_written(form.state_dir.trim(), &e))?;
     let log = Path::new(form.state_dir.trim()).join("daemon.log");
-    let file = std::fs::File::options().create(true).append(true).open(&log).map_err(|e| not_written(&log.display().to_string(), &e))?;
+    let file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .map_err(|e| not_written(&log.display().to_string(), &e))?;
     let other = file.try_clone().map_err(|e| not_written(&log.display().to_string(), &e))?;
     // It outlives the window: a session of its own, and nobody's child.
     let mut command = Command::new(setsid);
@@ -69,7 +73,9 @@ fn write_config(act: &Act, config: &Path) -> Result<(), Failure> {
 }
 
 fn run(command: &mut Command) -> Result<(), Failure> {
-    let output = command.output().map_err(|error| Failure::failed("the daemon was not started", error.to_string(), "start it by hand"))?;
+    let output = command
+        .output()
+        .map_err(|error| Failure::failed("the daemon was not started", error.to_string(), "start it by hand"))?;
     if output.status.success() {
         return Ok(());
     }

@@ -54,7 +54,14 @@ fn one(ui: &mut Ui, p: &Palette, model: &mut Model, client: &ClientRow, out: &mu
         if !client.host.is_empty() {
             ui.label(RichText::new(format!("on {}", words::line(&client.host))).color(p.weak));
         }
-        remove(ui, model, &format!("remove client {name}"), "Its privileges go with it.", AdminCommand::RemoveClient(client.name.clone()), out);
+        remove(
+            ui,
+            model,
+            &format!("remove client {name}"),
+            "Its privileges go with it.",
+            AdminCommand::RemoveClient(client.name.clone()),
+            out,
+        );
     });
     let refused = model.rights.no_administration();
     let set = |key, value| Command::Admin(AdminCommand::SetClient { name: client.name.clone(), key, value });
@@ -88,7 +95,8 @@ fn one(ui: &mut Ui, p: &Palette, model: &mut Model, client: &ClientRow, out: &mu
             let radio = ui.add_enabled(refused.is_none(), egui::RadioButton::new(client.auto_response == answer, text));
             let label = format!("{name} answers: {text}");
             let chosen = client.auto_response == answer;
-            radio.widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, refused.is_none(), chosen, &label));
+            radio
+                .widget_info(|| egui::WidgetInfo::selected(egui::Role::RadioButton, refused.is_none(), chosen, &label));
             if radio.clicked() && !chosen {
                 out.push(set("auto-response", value));
             }

@@ -61,7 +61,8 @@ fn one(ui: &mut Ui, p: &Palette, now: &Privilege, refused: Option<&str>, out: &m
             return;
         }
         let mut lockout = now.lockout;
-        let locked = check(ui, enabled, &mut lockout, "locked out", &format!("{client} on {volume}: locked out of asking"));
+        let locked =
+            check(ui, enabled, &mut lockout, "locked out", &format!("{client} on {volume}: locked out of asking"));
         if locked {
             out.push(allow(Privilege { lockout, ..now.clone() }));
         }

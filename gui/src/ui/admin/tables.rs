@@ -45,7 +45,13 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
         out.push(Command::Admin(AdminCommand::Probe(path)));
     }
     let mut form = model.admin.init.clone();
-    row(ui, "Device or image", "Device or image for the tables", &mut form.path, "/dev/disk/by-id/… or /path/control.img");
+    row(
+        ui,
+        "Device or image",
+        "Device or image for the tables",
+        &mut form.path,
+        "/dev/disk/by-id/… or /path/control.img",
+    );
     row(ui, "Label", "Label of the tables", &mut form.label, "a name for people, optional");
     row(ui, "Size", "Size of a new image", &mut form.size, "16M, only for a new image");
     pick(ui, "Lock:", &mut form.lock, &[("", "automatic"), ("bakery", "bakery"), ("ofd", "file locks (one computer)")]);
@@ -112,14 +118,22 @@ fn daemon(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
 
 fn takeovers(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
     let Some(status) = model.live() else { return };
-    let others: Vec<_> =
-        status.volumes.iter().filter_map(|v| v.writer.as_ref().map(|w| (v, w))).filter(|(_, w)| **w != status.client).collect();
+    let others: Vec<_> = status
+        .volumes
+        .iter()
+        .filter_map(|v| v.writer.as_ref().map(|w| (v, w)))
+        .filter(|(_, w)| **w != status.client)
+        .collect();
     let about = "Takes the write access from a client that does not answer. Asking is better: a living writer loses what it has not saved.";
     section(ui, p, "Takeover", about, |ui| {
         if others.is_empty() {
             ui.label(RichText::new("Nobody else writes a volume now.").color(p.weak));
         }
-        let no = if status.settings.is_some_and(|s| s.admin) { model.rights.no_acting.clone() } else { Some("This client is no administrator in the tables (Clients: may take over).".to_owned()) };
+        let no = if status.settings.is_some_and(|s| s.admin) {
+            model.rights.no_acting.clone()
+        } else {
+            Some("This client is no administrator in the tables (Clients: may take over).".to_owned())
+        };
         for (volume, writer) in others {
             ui.horizontal_wrapped(|ui| {
                 ui.label(format!("{} writes {}", words::line(writer), words::line(&volume.name)));

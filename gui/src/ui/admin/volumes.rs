@@ -34,14 +34,35 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
         out.push(Command::Admin(AdminCommand::Probe(path)));
     }
     let mut form = model.admin.volume.clone();
-    row(ui, "Device or image", "Device or image of the volume", &mut form.device, "/dev/disk/by-id/… or /path/volume.img");
+    row(
+        ui,
+        "Device or image",
+        "Device or image of the volume",
+        &mut form.device,
+        "/dev/disk/by-id/… or /path/volume.img",
+    );
     row(ui, "Name", "Name of the new volume", &mut form.name, "such as footage");
     let fault = check_name(form.name.trim()).err().filter(|_| !form.name.trim().is_empty());
     if let Some(fault) = &fault {
         parts::line(ui, p, &Line::new(Tone::Bad, format!("The name: {fault}")));
     }
-    pick(ui, "File system:", &mut form.mkfs, &[("", "as it is there"), ("btrfs", "make btrfs"), ("ext4", "make ext4"), ("xfs", "make XFS")]);
-    pick(ui, "Readers:", &mut form.readers, &[("", "automatic"), ("snapshot", "published states (btrfs)"), ("exclusive", "wait for the writer"), ("live", "live, may be mixed")]);
+    pick(
+        ui,
+        "File system:",
+        &mut form.mkfs,
+        &[("", "as it is there"), ("btrfs", "make btrfs"), ("ext4", "make ext4"), ("xfs", "make XFS")],
+    );
+    pick(
+        ui,
+        "Readers:",
+        &mut form.readers,
+        &[
+            ("", "automatic"),
+            ("snapshot", "published states (btrfs)"),
+            ("exclusive", "wait for the writer"),
+            ("live", "live, may be mixed"),
+        ],
+    );
     let making = !form.mkfs.is_empty();
     if making {
         row(ui, "Size", "Size of a new volume image", &mut form.size, "1G, only for a new image");
@@ -49,10 +70,19 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
     }
     let path = form.device.trim().to_owned();
     ui.horizontal_wrapped(|ui| {
-        act(ui, model, "What is on it now?", "Look at what is on the volume", AdminCommand::Probe(path.clone()), !path.is_empty(), out);
+        act(
+            ui,
+            model,
+            "What is on it now?",
+            "Look at what is on the volume",
+            AdminCommand::Probe(path.clone()),
+            !path.is_empty(),
+            out,
+        );
     });
     let found = probe(ui, p, model, &path);
-    let mut ready = fault.is_none() && !form.name.trim().is_empty() && !path.is_empty() && !model.admin.control.trim().is_empty();
+    let mut ready =
+        fault.is_none() && !form.name.trim().is_empty() && !path.is_empty() && !model.admin.control.trim().is_empty();
     if making {
         // What destroys wants a look first, and the device's own name.
         let name = last_part(&path).to_owned();
@@ -61,7 +91,10 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
                 parts::sentence(ui, RichText::new("Look at what is on it first.").color(p.weak));
             }
             Some(_) => {
-                parts::sentence(ui, RichText::new(format!("Everything on it is destroyed. Type its name: {name}")).strong());
+                parts::sentence(
+                    ui,
+                    RichText::new(format!("Everything on it is destroyed. Type its name: {name}")).strong(),
+                );
                 parts::field(ui, &mut form.confirm, "Confirm the volume by typing the name", &name, 220.0);
             }
         }
@@ -82,14 +115,23 @@ fn one(ui: &mut Ui, p: &Palette, model: &mut Model, volume: &VolumeRow, out: &mu
     ui.horizontal_wrapped(|ui| {
         ui.label(RichText::new(&name).strong().size(15.0));
         parts::badge(ui, p, Tone::Quiet, &format!("{}, {}", volume.fs, volume.readers));
-        remove(ui, model, &format!("remove volume {name}"), "What is on the disk stays.", AdminCommand::RemoveVolume(volume.name.clone()), out);
+        remove(
+            ui,
+            model,
+            &format!("remove volume {name}"),
+            "What is on the disk stays.",
+            AdminCommand::RemoveVolume(volume.name.clone()),
+            out,
+        );
     });
     parts::short(ui, RichText::new(words::line(&volume.device)).small().color(p.weak));
     let refused = model.rights.no_administration();
     let mut on = volume.write_enabled;
     let response = ui.add_enabled(refused.is_none(), egui::Checkbox::new(&mut on, "writing is allowed at all"));
     let label = format!("Writing on {name} is allowed");
-    response.widget_info(|| egui::WidgetInfo::selected(egui::Role::CheckBox, refused.is_none(), volume.write_enabled, &label));
+    response.widget_info(|| {
+        egui::WidgetInfo::selected(egui::Role::CheckBox, refused.is_none(), volume.write_enabled, &label)
+    });
     if response.changed() {
         out.push(Command::Admin(AdminCommand::WriteEnabled { volume: volume.name.clone(), on }));
     }
