@@ -177,6 +177,8 @@ pub struct AdminState {
     pub control: String,
     /// Its tables, as read last.
     pub tables: Option<Tables>,
+    /// Which control volume they are of.
+    pub read_from: String,
     /// Why they cannot be read.
     pub unreadable: Option<Failure>,
     /// The block devices of this host.
@@ -256,6 +258,7 @@ impl Model {
             page: AdminPage::Tables,
             control: prefs.control.clone(),
             tables: None,
+            read_from: String::new(),
             unreadable: None,
             devices: None,
             probe: None,

@@ -168,7 +168,12 @@ impl Model {
             admin.control = control.trim().to_owned();
         }
         if command == AdminCommand::LookAt {
-            (admin.tables, admin.unreadable) = (None, None);
+            admin.unreadable = None;
+            // Those of the same control volume stay in sight until the new ones are there.
+            if admin.read_from != admin.control.trim() {
+                admin.tables = None;
+                admin.control.trim().clone_into(&mut admin.read_from);
+            }
         }
         admin.busy.push(command.doing());
         vec![Effect::Administer {

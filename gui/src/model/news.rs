@@ -187,7 +187,10 @@ impl Model {
                     return self.perform(Command::Admin(AdminCommand::LookAt), self.now);
                 }
             }
-            Err(failure) if command == AdminCommand::LookAt => self.admin.unreadable = Some(failure),
+            Err(failure) if command == AdminCommand::LookAt => {
+                self.admin.tables = None;
+                self.admin.unreadable = Some(failure);
+            }
             Err(failure) => {
                 self.admin.last_line = command.line(&self.admin.control);
                 // A failed change may have left the tables otherwise than they are shown.

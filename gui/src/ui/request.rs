@@ -49,6 +49,8 @@ pub fn composer(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
                 }
             }
         });
+        // By the event's own modifiers: Control may be up again before a slow window looks.
+        let send = ui.input_mut(|i| i.consume_key(egui::Modifiers::COMMAND, egui::Key::Enter));
         let field = egui::TextEdit::multiline(&mut text)
             .hint_text("Say why, in a sentence")
             .desired_rows(3)
@@ -61,7 +63,6 @@ pub fn composer(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
         }
         let fault = check_message(&text).err();
         length(ui, &p, &text, fault.map(|e| e.to_string()));
-        let send = ui.input(|i| i.modifiers.command && i.key_pressed(egui::Key::Enter));
         ui.horizontal_wrapped(|ui| {
             let ask = ui.add_enabled(fault.is_none(), parts::main_button(&p, "Ask"));
             parts::named(&ask, fault.is_none(), &format!("Ask for {name}"), None);

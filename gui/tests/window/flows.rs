@@ -214,3 +214,19 @@ fn without_a_daemon_the_window_says_what_to_do_and_goes_on_when_it_comes() {
     rig.status(status(vec![volume("footage")]));
     assert!(!rig.has("No volctl daemon") && rig.has("footage is Read-only"));
 }
+
+/// On a slow machine Control was up again in the very frame that had the Enter, and nothing was sent.
+#[test]
+fn a_short_press_of_control_and_enter_sends_a_request() {
+    let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
+    rig.click("Request write access to footage");
+    rig.type_into("Message to the writer", "titles");
+    let (key, held) = (Key::Enter, Modifiers::COMMAND);
+    for pressed in [true, false] {
+        let event = eframe::egui::Event::Key { key, physical_key: None, pressed, repeat: false, modifiers: held };
+        rig.harness.input_mut().events.push(event);
+    }
+    rig.harness.input_mut().modifiers = Modifiers::NONE;
+    rig.run();
+    assert!(matches!(rig.call(), Call::Request(call) if call.message == "titles"));
+}

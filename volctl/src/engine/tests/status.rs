@@ -26,7 +26,7 @@ fn the_states_of_a_write_privilege_from_locked_to_read_only_again() {
         seen.push(desk.status().state);
         if let Some(job) = desk.job() {
             desk.end_job(healthy(&job));
-        } else if desk.effects.iter().any(|e| matches!(e, crate::engine::Effect::Table { .. })) {
+        } else if desk.effects.iter().any(|e| matches!(e, Effect::Table { .. })) {
             desk.run_op().1.unwrap();
         }
         seen.push(desk.status().state);
