@@ -226,7 +226,6 @@ fn a_short_press_of_control_and_enter_sends_a_request() {
         let event = eframe::egui::Event::Key { key, physical_key: None, pressed, repeat: false, modifiers: held };
         rig.harness.input_mut().events.push(event);
     }
-    rig.harness.input_mut().modifiers = Modifiers::NONE;
     rig.run();
     assert!(matches!(rig.call(), Call::Request(call) if call.message == "titles"));
 }
