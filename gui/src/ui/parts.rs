@@ -237,6 +237,10 @@ pub fn empty(ui: &mut Ui, p: &Palette, what: &str, next: &str) {
 
 /// Draws a text in a cell of a hand-made table, cut at its edge.
 pub fn cell_text(ui: &Ui, rect: Rect, align: Align2, text: &str, font: FontId, colour: Color32) {
+    // Not even the sign for "more" would fit.
+    if rect.width() < 14.0 {
+        return;
+    }
     let mut job = egui::text::LayoutJob::simple_singleline(text.to_owned(), font, colour);
     job.wrap = egui::text::TextWrapping::truncate_at_width(rect.width());
     let galley = ui.painter().layout_job(job);

@@ -141,7 +141,7 @@ fn steps(ui: &mut Ui, p: &Palette, card: &Card, progress: &Progress) {
         let place = |i: f32| eframe::egui::pos2(rect.left() + pace * (i + 0.5), rect.top() + 9.0);
         for (i, (name, step)) in (0_u8..).zip(STEPS.iter().zip(&progress.steps)) {
             let (at, i) = (place(f32::from(i)), f32::from(i));
-            let colour = if *step == Step::ToCome { p.line } else { p.amber };
+            let colour = if *step == Step::ToCome { p.weak.gamma_multiply(0.6) } else { p.amber };
             if i > 0.0 {
                 let from = place(i - 1.0);
                 ui.painter().line_segment([from + vec2(8.0, 0.0), at - vec2(8.0, 0.0)], (2.0, colour));

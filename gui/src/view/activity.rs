@@ -149,13 +149,13 @@ impl Lane {
     }
 }
 
-/// From when to when the time lines go: at least a quarter of an hour, and what the log has, up to a day.
+/// From when to when the time lines go: at least two minutes, and what the log has, up to a day.
 #[must_use]
 pub fn window(lanes: &[Lane], now: i64) -> (i64, i64) {
-    const QUARTER: i64 = 15 * 60 * 1000;
+    const LEAST: i64 = 2 * 60 * 1000;
     const DAY: i64 = 24 * 60 * 60 * 1000;
     let first = lanes.iter().flat_map(|l| l.spans.iter().map(|s| s.from).chain(l.points.iter().map(|p| p.at))).min();
-    (first.unwrap_or(now).clamp(now - DAY, now - QUARTER), now)
+    (first.unwrap_or(now).clamp(now - DAY, now - LEAST), now)
 }
 
 /// The event log, newest first, as far as it has all the words that were typed.

@@ -43,8 +43,8 @@ fn one(ui: &mut Ui, p: &Palette, now: &Privilege, refused: Option<&str>, out: &m
     let enabled = refused.is_none();
     let (client, volume) = (words::line(&now.client), words::line(&now.volume));
     ui.horizontal_wrapped(|ui| {
-        ui.allocate_ui_with_layout(egui::vec2(110.0, 22.0), egui::Layout::left_to_right(egui::Align::Center), |ui| {
-            ui.set_min_width(110.0);
+        ui.allocate_ui_with_layout(egui::vec2(84.0, 22.0), egui::Layout::left_to_right(egui::Align::Center), |ui| {
+            ui.set_min_width(84.0);
             parts::short(ui, RichText::new(&client).strong());
         });
         for access in [Access::None, Access::Read, Access::Write] {
@@ -84,7 +84,7 @@ fn check(ui: &mut Ui, enabled: bool, value: &mut bool, text: &str, label: &str) 
 
 /// How often it looks for newer states.
 fn every(ui: &mut Ui, p: &Palette, now: &Privilege, enabled: bool, out: &mut Vec<Command>) {
-    ui.label(RichText::new("looks every").color(p.weak));
+    ui.label(RichText::new("every").color(p.weak));
     let text = |ms: u64| volctl::units::round_duration_ms(ms);
     let label = format!("{} on {}: check interval", words::line(&now.client), words::line(&now.volume));
     ui.add_enabled_ui(enabled, |ui| {
