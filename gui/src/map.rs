@@ -39,12 +39,22 @@ impl egui::Plugin for Map {
             return;
         };
         let mut text = String::new();
+        // The tree has points; a mouse has pixels.
+        let scale = f64::from(ctx.pixels_per_point());
         for (_, node) in &update.nodes {
             let name = node.label().or_else(|| node.value());
             let (Some(name), Some(b)) = (name, node.bounds()) else { continue };
             let plain = |text: &str| text.replace(['\n', '\t'], " ");
             let value = node.label().and(node.value()).map_or_else(String::new, |v| format!("\t{}", plain(v)));
-            let _ = writeln!(text, "{:.0} {:.0} {:.0} {:.0}\t{}{value}", b.x0, b.y0, b.x1, b.y1, plain(name));
+            let _ = writeln!(
+                text,
+                "{:.0} {:.0} {:.0} {:.0}\t{}{value}",
+                b.x0 * scale,
+                b.y0 * scale,
+                b.x1 * scale,
+                b.y1 * scale,
+                plain(name)
+            );
         }
         if text != self.last && write(&self.path, &text).is_ok() {
             self.last = text;

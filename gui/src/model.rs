@@ -306,7 +306,7 @@ impl Model {
     /// The status while it can be believed.
     #[must_use]
     pub fn live(&self) -> Option<&Status> {
-        (self.link == Link::Live).then(|| self.status.as_deref()).flatten()
+        self.status.as_deref().filter(|_| self.link == Link::Live)
     }
 
     /// A volume of the last status.

@@ -162,13 +162,11 @@ fn visuals(mut v: Visuals, p: &Palette) -> Visuals {
 }
 
 /// The frame of a card.
-#[must_use]
 pub fn card(p: &Palette) -> egui::Frame {
     egui::Frame::new().fill(p.card).stroke(Stroke::new(1.0, p.line)).corner_radius(ROUND).inner_margin(Margin::same(12))
 }
 
 /// The frame of a banner of a meaning.
-#[must_use]
 pub fn banner(p: &Palette, tone: Tone) -> egui::Frame {
     let line = p.card.lerp_to_gamma(p.of(tone), 0.5);
     egui::Frame::new()

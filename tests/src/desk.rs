@@ -144,7 +144,7 @@ impl Desk {
     /// When it does not appear.
     #[track_caller]
     pub fn see_within(&self, words: &str, limit: Duration) {
-        let mut seen = || self.names().iter().any(|name| name.starts_with(words));
+        let seen = || self.names().iter().any(|name| name.starts_with(words));
         let begun = Instant::now();
         while !seen() {
             let shown = || format!("{:#?}\n{}", self.names(), self.log());

@@ -17,11 +17,11 @@ const SOON: Duration = Duration::from_secs(10);
 /// How the kernel has a directory mounted: `rw`, `ro`, or nothing.
 fn mounted(place: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
-    let lines = table.lines().filter_map(|line| {
+    let mut lines = table.lines().filter_map(|line| {
         let mut fields = line.split(' ');
         (fields.nth(4)? == place.to_str()?).then(|| fields.next().map(|options| options.chars().take(2).collect()))?
     });
-    lines.last()
+    lines.next_back()
 }
 
 fn desk(studio: &Studio, client: &Client, look: Look) -> Desk {

@@ -45,12 +45,9 @@ fn monitor(path: &Path, tell: &Sender<Event>) -> Failure {
         let status: Status = decode_reply(value)?;
         Ok(tell.send(Event::Status(Arc::new(status))).is_ok())
     });
-    let failure = match ended {
-        Ok(_) => {
-            let next = "it connects again by itself";
-            return Failure::no_daemon("the daemon ended the subscription", "it goes away, or starts anew", next);
-        }
-        Err(failure) => failure,
+    let Err(failure) = ended else {
+        let next = "it connects again by itself";
+        return Failure::no_daemon("the daemon ended the subscription", "it goes away, or starts anew", next);
     };
     // A daemon that is not logged on refuses to be watched, but says who it is.
     if failure.exit == ExitCode::Busy

@@ -250,7 +250,6 @@ pub fn cell_text(ui: &Ui, rect: Rect, align: Align2, text: &str, font: FontId, c
 
 /// A scrolled part of a dialogue that is as high as what is in it, up to a limit. Without the second limit it would never
 /// grow again: a dialogue gives what is in it no more room than it took in the frame before.
-#[must_use]
 pub fn fitting(limit: f32) -> egui::ScrollArea {
     egui::ScrollArea::vertical().max_height(limit).min_scrolled_height(limit)
 }

@@ -72,7 +72,7 @@ fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
                 rig.harness.state_mut().wish(Command::Show(view), std::time::Duration::ZERO);
                 rig.run();
                 let what = format!("{view:?}, {page:?} at {width} x {height} x {scale}");
-                check(&rig, &what, width, height);
+                check(&rig, &what, width / scale, height / scale);
                 if view != View::Administration {
                     break;
                 }
@@ -82,6 +82,6 @@ fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
         rig.harness.state_mut().wish(Command::Compose("scans".into()), std::time::Duration::ZERO);
         rig.run();
         let ask = pressable(&rig).into_iter().find(|(name, _)| name == "Ask for scans").expect("the composer").1;
-        assert!(ask.max.x <= width, "at {width} x {height} x {scale}: {ask:?}");
+        assert!(ask.max.x <= width / scale, "at {width} x {height} x {scale}: {ask:?}");
     }
 }
