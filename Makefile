@@ -5,7 +5,15 @@
 #   make build         the program and the window, optimised: $(RELEASE), and volctl-gui beside it
 #   make lint          format and lints alone
 #   make pictures      the pictures of docs/gui.md, from a real run (root)
+#   make model         every interleaving of small cases, on the machines that ship, and a table of what was found;
+#                      ARGS="bakery --trace" chooses
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
+#   make sim           clients on a simulated disk on which everything goes wrong: SEEDS=100000 FROM=0 CLIENTS=8;
+#                      SEED=17 tells one run event by event
+#   make mutants       each rule of the protocols taken out in its turn: does a run notice? SEEDS=2000 at most for each
+#   make fuzz          look for inputs that break what reads foreign bytes (C++ compiler); TARGET_NAME=slot RUNS=10000000, or TIME=60
+#   make campaign      break things on real file systems for long (root): ROUNDS=300 FS=ext4 SEED=1; SWEEP=5 instead of
+#                      rounds; docs/campaign.md. With -j3 the file systems run side by side
 #   make clean
 
 CARGO ?= cargo
@@ -14,6 +22,22 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release/volctl
 KEEP ?=
 ARGS ?=
+SEED ?=
+SEEDS ?=
+FROM ?= 0
+CLIENTS ?=
+
+# Each input is run with so many like it: with that, reading the counters does not take longer than the targets do.
+BATCH ?= 1024
+TARGET_NAMES = $(or $(TARGET_NAME),$(notdir $(wildcard fixtures/fuzz/*)))
+RUNS ?=
+TIME ?= 60
+COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+FS ?= ext4 xfs btrfs
+ROUNDS ?= $(if $(SWEEP),,300)
+SWEEP ?=
 
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
@@ -22,8 +46,8 @@ WINDOW_PACKAGES := xvfb:Xvfb xdotool:xdotool imagemagick:import
 WINDOW_LIBRARIES := libgl1-mesa-dri libxkbcommon-x11-0
 
 .DEFAULT_GOAL := build
-.PHONY: build program demo test test-plain test-root lint bench pictures clean packages window-packages cargo
-.PHONY: root-for-demo root-for-bench root-for-pictures
+.PHONY: bench build campaign campaign-built cargo clean demo fuzz lint model mutants
+.PHONY: packages pictures program root-for-bench root-for-campaign root-for-demo root-for-pictures sim test test-plain test-root window-packages
 
 build: program
 	$(CARGO) build --release --package volctl-gui
@@ -57,8 +81,41 @@ lint: cargo
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
+# Debug assertions and overflow checks stay on, so that what must never be is noticed in the machines, too.
+model: cargo
+	$(CARGO) run --profile proof --quiet --package volctl-tests --bin model -- $(ARGS)
+
 bench: root-for-bench packages program
 	$(RELEASE) bench $(ARGS)
+
+sim: cargo
+	$(CARGO) run --profile proof --quiet --package volctl-tests --bin sim -- \
+	    $(if $(SEED),replay $(SEED),run --from $(FROM) --seeds $(or $(SEEDS),1000)) $(if $(CLIENTS),--clients $(CLIENTS)) $(ARGS)
+
+mutants: cargo
+	$(CARGO) run --profile proof --quiet --package volctl-tests --bin sim -- mutants --seeds $(or $(SEEDS),2000) $(ARGS)
+
+# The targets are functions of volctl_tests::fuzz; `make test` runs each for a moment, without a C++ compiler. New inputs go to
+# $(TARGET)/corpus; the ones worth keeping, small, to fixtures/fuzz.
+fuzz: cargo
+	RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR="$(abspath $(TARGET))/fuzz" \
+	    $(CARGO) build --release --target $(HOST) --manifest-path tests/fuzz/Cargo.toml
+	@for name in $(TARGET_NAMES); do \
+	    mkdir -p "$(TARGET)/corpus/$$name"; \
+	    echo "fuzzing $$name"; \
+	    VOLCTL_FUZZ=$$name VOLCTL_FUZZ_BATCH=$(BATCH) nice -n 10 "$(TARGET)/fuzz/$(HOST)/release/volctl-fuzz" \
+	        -max_len=1024 -timeout=120 -rss_limit_mb=1024 -artifact_prefix="$(TARGET)/corpus/failed-$$name-" \
+	        $(if $(RUNS),-runs=$$(( $(RUNS) / $(BATCH) + 1 )),-max_total_time=$(TIME)) \
+	        "$(TARGET)/corpus/$$name" "fixtures/fuzz/$$name" || exit 1; \
+	done
+
+campaign: root-for-campaign packages $(addprefix campaign-on-,$(FS))
+
+campaign-on-%: campaign-built
+	$(TARGET)/proof/campaign --fs $* --seed $(or $(SEED),1) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SWEEP),--sweep $(SWEEP)) $(ARGS)
+
+campaign-built: cargo
+	$(CARGO) build --profile proof --package volctl --package volctl-tests --bins
 
 pictures: root-for-pictures window-packages cargo
 	$(CARGO) test --package volctl-tests -- --ignored loop_the_pictures_of_the_document_are_made
@@ -89,7 +146,7 @@ packages window-packages:
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get install -y --no-install-recommends $$want || { apt-get update && apt-get install -y --no-install-recommends $$want; }
 
-root-for-demo root-for-bench root-for-pictures:
+root-for-demo root-for-bench root-for-pictures root-for-campaign:
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make $(patsubst root-for-%,%,$@): this needs root: it makes loop devices and mounts file systems"; \
 	    echo "      (in a directory of its own, and it takes all of it away again)."; \

@@ -9,7 +9,7 @@ use crate::poll::{Me, OwnSlot, Poll};
 use crate::rules::Rules;
 
 /// The number of a beat within an incarnation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BeatNo(pub u64);
 
 /// What a poll shows about the right to go on.
@@ -26,7 +26,7 @@ pub struct Confirmation {
 }
 
 /// What the own volumes' cells said when they were last read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GrantsSeen {
     /// The header's commit number then.
     pub at: CommitNo,
@@ -50,7 +50,7 @@ impl Confirmation {
 }
 
 /// Why an incarnation is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum LeaseEnd {
     /// No beat was completed and confirmed in time.
@@ -68,7 +68,7 @@ pub enum LeaseEnd {
 }
 
 /// What a confirmation changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseChange {
     /// Nothing.
     None,
@@ -97,7 +97,7 @@ pub enum LeaseStage {
 const UNCONFIRMED: usize = 8;
 
 /// The lease of one incarnation. Times are CLOCK_BOOTTIME and must not go backwards.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Lease {
     length: Duration,
     rules: Rules,

@@ -17,4 +17,5 @@ pub mod tables;
 #[cfg(test)]
 mod traces;
 pub mod transaction;
+pub mod trust;
 pub mod watch;

@@ -2,7 +2,7 @@
 //!
 //! *First way*: the slot names the very lock file that this daemon holds, so the old daemon is gone with its I/O;
 //! its gates are closed, and the slot is written without waiting. *Second way*: both sectors still for `dead` (no
-//! wait if it was left cleanly), write, wait longer than `margin`, read back.
+//! wait if it was left cleanly), write, wait longer than `margin` and an eighth, read back.
 //!
 //! Which sector, and which number. Two daemons of one name may look at one slot at the same moment, one going the
 //! first way and acting at once, one the second. So the first keeps the parity of the incarnation that counts (it
@@ -20,8 +20,11 @@ use crate::rules::Rules;
 use crate::semaphore::WriteResult;
 use crate::watch::Watch;
 
+/// Claims that may be decided anew because the write came too late after the read.
+const STALE_MAX: u8 = 8;
+
 /// The host and the lock file that this daemon holds on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
     /// /etc/machine-id.
     pub machine_id: [u8; 16],
@@ -32,7 +35,7 @@ pub struct Host {
 }
 
 /// Who wants to log on, and what is known besides the slots.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct LogonRequest {
     /// The slot.
     pub slot: SlotIndex,
@@ -44,6 +47,8 @@ pub struct LogonRequest {
     pub record: Incarnation,
     /// The highest number (ticket, epoch) in any cell: counts if the own slot cannot be read.
     pub highest_number: u64,
+    /// When the last write of the slot was begun on this host whose result nobody knows; zero: there is none.
+    pub unsettled: Duration,
     /// The own page's sequence: goes on over log-ons.
     pub page_sequence: u64,
     /// A window is connected.
@@ -65,10 +70,21 @@ impl LogonRequest {
     fn margin(&self) -> Duration {
         self.dead.saturating_sub(self.lease)
     }
+
+    /// How long after the read that it rests on a claim may still be submitted.
+    fn fresh(&self) -> Duration {
+        self.margin() / 8
+    }
+
+    /// How long a claim waits before it is read back: by then every other claim has landed that rests on a read from
+    /// before it. One is submitted within `fresh` of its read, and lands within `margin` of that (assumption A3).
+    fn wait(&self) -> Duration {
+        self.margin() + self.fresh()
+    }
 }
 
 /// What the driver is to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LogonStep {
     /// Read all slots and the header, hand them to [`Logon::polled`] after [`Watch::observe`].
     Poll,
@@ -92,7 +108,7 @@ pub enum LogonStep {
 }
 
 /// A claim that stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claimed {
     /// The sector as it stands on the disk; every later write of the slot starts from it.
     pub sector: SlotSector,
@@ -106,7 +122,7 @@ pub struct Claimed {
 }
 
 /// Why a log-on failed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum LogonError {
     /// Someone else logged on to the slot, or lives in it.
@@ -135,7 +151,7 @@ pub enum LogonError {
     OutOfTurn(&'static str),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Phase {
     Begin,
     /// Looks, and waits until the slot is still.
@@ -149,7 +165,7 @@ enum Phase {
     Done,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 struct Claim {
     sector: SlotSector,
     first_way: bool,
@@ -160,12 +176,14 @@ struct Claim {
     written: Duration,
     /// What the other sector was before the claim.
     other: Option<Token>,
+    /// The slot could not be read before the claim, and was reaped up to there.
+    unread: Option<Incarnation>,
     /// The claim stood; this is its second write, from which the lease runs.
     renewed: bool,
 }
 
 /// One log-on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Logon {
     request: LogonRequest,
     phase: Phase,
@@ -174,6 +192,8 @@ pub struct Logon {
     torn_since: Option<Duration>,
     last_tokens: Option<[Option<Token>; 2]>,
     changes: u8,
+    /// Claims that were not submitted, since the read before them was too old.
+    stale: u8,
 }
 
 /// Does the slot name the very lock file that this host holds? Then whoever wrote it is gone, with its I/O.
@@ -212,7 +232,7 @@ pub fn mend_unused_sector(reading: &SlotReading, own: &SlotSector) -> Option<Slo
 impl Logon {
     /// A log-on that has not begun.
     pub fn new(request: LogonRequest) -> Self {
-        Self { request, phase: Phase::Begin, gates: None, torn_since: None, last_tokens: None, changes: 0 }
+        Self { request, phase: Phase::Begin, gates: None, torn_since: None, last_tokens: None, changes: 0, stale: 0 }
     }
 
     /// The first step.
@@ -240,7 +260,7 @@ impl Logon {
         }
         self.torn_since = None;
         match self.phase {
-            Phase::Looking => self.look(poll, reading, watch),
+            Phase::Looking => self.look(poll, reading, watch, now),
             Phase::Confirming(claim) => self.read_back(poll, reading, claim, now),
             _ => self.fail(LogonError::OutOfTurn("polled")),
         }
@@ -261,6 +281,12 @@ impl Logon {
         let Phase::Writing(mut claim) = self.phase else {
             return self.fail(LogonError::OutOfTurn("slot_written"));
         };
+        if result == WriteResult::Failed && !claim.renewed && self.stale < STALE_MAX {
+            // The disk knows nothing of it: it is decided anew, by a new read.
+            self.stale += 1;
+            self.phase = Phase::Looking;
+            return LogonStep::Poll;
+        }
         if result != WriteResult::Stable {
             return self.fail(LogonError::NotWritten);
         }
@@ -280,11 +306,11 @@ impl Logon {
         if claim.first_way || claim.renewed || !self.request.rules.claim_waits_margin {
             LogonStep::Poll
         } else {
-            LogonStep::WaitThenPoll(self.request.margin() + Duration::from_millis(1))
+            LogonStep::WaitThenPoll(self.request.wait() + Duration::from_millis(1))
         }
     }
 
-    fn look(&mut self, poll: &Poll, reading: &SlotReading, watch: &Watch) -> LogonStep {
+    fn look(&mut self, poll: &Poll, reading: &SlotReading, watch: &Watch, now: Duration) -> LogonStep {
         let ours = names_lock_of(reading, &self.request.host);
         if ours && self.gates.is_none() {
             self.phase = Phase::Closing;
@@ -292,6 +318,12 @@ impl Logon {
             return LogonStep::CloseOldGates(legible);
         }
         let first_way = ours && self.gates == Some(true);
+        // A write of unknown result may still land within `margin` (assumption A3), in the very sector that is claimed now.
+        let settled = self.request.unsettled + self.request.margin();
+        let doubtful = !self.request.unsettled.is_zero() && now < settled;
+        if first_way && doubtful && self.request.rules.first_way_settles {
+            return LogonStep::WaitThenPoll(settled.saturating_sub(now).min(self.request.margin()));
+        }
         let clean = reading.view.known().is_some_and(|s| !s.logged_on);
         if !first_way && !clean && !watch.is_silent(self.request.slot) {
             return self.wait_for_stillness(reading, watch);
@@ -309,10 +341,11 @@ impl Logon {
             claim_begun: zero,
             written: zero,
             other,
+            unread: reading.view.known().is_none().then(|| self.reaped(poll)),
             renewed: false,
         };
         self.phase = Phase::Writing(claim);
-        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.margin() / 2 }
+        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.fresh() }
     }
 
     /// A slot that goes on changing belongs to a daemon that lives.
@@ -363,7 +396,13 @@ impl Logon {
         })
     }
 
-    /// Above everything that slot, header or record ever named; see the module's head for the parity.
+    /// Up to where the header says that the slot was reaped.
+    fn reaped(&self, poll: &Poll) -> Incarnation {
+        poll.header().and_then(|h| h.content.reaped.get(self.request.slot.index()).copied()).unwrap_or_default()
+    }
+
+    /// Above everything that slot, header or record ever named; see the module's head for the parity. Whoever cannot read
+    /// the slot, either, and reaps it, records one more than what it knows; and may have read it before the claim landed.
     fn claim_incarnation(
         &self,
         poll: &Poll,
@@ -374,9 +413,8 @@ impl Logon {
         let rules = self.request.rules;
         let seen = reading.valid().map(|s| s.incarnation).max().unwrap_or_default();
         let newest = seen.max(watch.highest_incarnation(self.request.slot)).max(self.request.record);
-        let reaped = poll.header().and_then(|h| h.content.reaped.get(self.request.slot.index()).copied());
-        let highest = newest.max(reaped.unwrap_or_default());
-        let next = highest.0.checked_add(1)?;
+        let unread = u64::from(rules.claim_above_reapers && reading.view.known().is_none());
+        let next = newest.max(self.reaped(poll)).0.checked_add(1 + unread)?;
         let after_clean = reading.view.known().is_some_and(|s| !s.logged_on && s.incarnation.0 > 0);
         // The number that a claim the second way takes: the other sector than the one that counts.
         let second = if next % 2 == newest.0 % 2 { next.checked_add(1)? } else { next };
@@ -404,7 +442,7 @@ impl Logon {
         let after = if at_once || !self.request.rules.claim_waits_margin {
             claim.written
         } else {
-            claim.written + self.request.margin()
+            claim.written + self.request.wait()
         };
         if poll.begun < after || (!at_once && poll.begun == after) {
             return LogonStep::WaitThenPoll(after.saturating_sub(poll.begun) + Duration::from_millis(1));
@@ -429,6 +467,11 @@ impl Logon {
         if poll.reaped(&me) != Some(false) {
             return self.fail(LogonError::Reaped);
         }
+        // Somebody reaped the slot before the claim landed, and so may the next one have read it that would reap the claim.
+        let moved = claim.unread.is_some_and(|before| before != self.reaped(poll));
+        if moved && !claim.renewed && self.request.rules.claim_above_reapers {
+            return self.fail(LogonError::Reaped);
+        }
         // `margin` may be as long as the lease: then the claim, waited out, is too old to be the first beat, and a second
         // write is, which is read back in its turn.
         if !claim.renewed && now.saturating_sub(claim.write_begun) >= self.request.lease / 2 {
@@ -439,8 +482,7 @@ impl Logon {
         }
         self.phase = Phase::Done;
         let before = Incarnation(claim.sector.incarnation.0 - 1);
-        let reaped = poll.header().and_then(|h| h.content.reaped.get(self.request.slot.index()).copied());
-        let older = before > reaped.unwrap_or_default();
+        let older = before > self.reaped(poll);
         LogonStep::Claimed(Claimed {
             sector: claim.sector,
             first_way: claim.first_way,

@@ -35,6 +35,12 @@ pub struct Rules {
     pub unknown_stops_entry: bool,
     /// Trace E4: unknown for `dead` means in every own read, reads that saw it good between prove it alive.
     pub unknown_in_every_read: bool,
+    /// A log-on without waiting lets a slot write of its own host whose result nobody knows land first.
+    pub first_way_settles: bool,
+    /// A slot that cannot be read is silent only if what of it can be read stood still, too: a log-on changes it.
+    pub unreadable_must_be_still: bool,
+    /// A log-on to a slot that cannot be read takes a number above the one that somebody who read it before may reap.
+    pub claim_above_reapers: bool,
     /// Trace n3: a log-on without waiting overwrites only the sector of the daemon proven gone.
     pub first_way_same_sector: bool,
     /// Trace A6 on a slot left cleanly: a claim from elsewhere takes the other sector and a lower number.
@@ -61,6 +67,9 @@ impl Rules {
         unknown_stops_draw: true,
         unknown_stops_entry: true,
         unknown_in_every_read: true,
+        first_way_settles: true,
+        unreadable_must_be_still: true,
+        claim_above_reapers: true,
         first_way_same_sector: true,
         second_way_other_sector: true,
         marks_of_earlier_reads: true,

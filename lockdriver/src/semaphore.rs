@@ -53,7 +53,7 @@ impl SlotFields {
 }
 
 /// What became of a slot write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WriteResult {
     /// It landed, and for good if it was asked for as durable.
     Stable,
@@ -75,7 +75,7 @@ pub enum OfdOp {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OfdResult {
     /// The lock is held by us.
     Held,
@@ -86,7 +86,7 @@ pub enum OfdResult {
 }
 
 /// What the driver is to do next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Write the own slot with these fields; `durable` writes are FUA.
     WriteSlot {
@@ -110,7 +110,7 @@ pub enum Step {
 }
 
 /// The right to write the tables, until it is released or the lease ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tenure {
     /// The number of this tenure: never repeated, always growing.
     pub epoch: Ticket,
@@ -139,7 +139,7 @@ impl Tenure {
 }
 
 /// Why the semaphore was not entered, or not left in order.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum LockError {
     /// No valid header for longer than a beat.
@@ -202,7 +202,7 @@ impl LockError {
 }
 
 /// What a semaphore is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct Params {
     /// Whose semaphore.
     pub me: Me,

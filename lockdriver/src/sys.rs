@@ -11,6 +11,7 @@ pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod ofd;
+pub mod peer;
 pub mod pidfd;
 pub mod process;
 pub mod statfs;

@@ -31,7 +31,7 @@ pub enum IoResult {
 }
 
 /// What the tables say, as of one commit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Tables {
     /// The elected header.
     pub header: TableHeader,

@@ -47,7 +47,7 @@ impl Change {
 }
 
 /// The tenure of the semaphore under which a commit is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Tenure {
     /// Its epoch: the ticket.
     pub epoch: u64,

@@ -8,7 +8,7 @@ use ondisk::{Geometry, Incarnation, SlotIndex};
 use crate::poll::{Poll, Token};
 use crate::rules::Rules;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 struct Sight {
     /// What the last successful reading of each sector saw.
     tokens: [Option<Token>; 2],
@@ -22,7 +22,7 @@ struct Sight {
 }
 
 /// Watches all slots over all own polls, those before an acquisition included.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Watch {
     dead: Duration,
     rules: Rules,
@@ -111,13 +111,25 @@ impl Watch {
         Some(self.begun.saturating_sub(since))
     }
 
+    /// For how long no own read has seen anything new in what of the slot could be read.
+    fn nothing_new_for(&self, slot: SlotIndex) -> Duration {
+        let Some(sight) = self.sights.get(slot.index()) else { return Duration::ZERO };
+        let seen = sight.tokens.iter().zip(sight.since).filter(|(token, _)| token.is_some());
+        self.begun.saturating_sub(seen.map(|(_, since)| since).max().unwrap_or_default())
+    }
+
     /// May others pass this client? By the very bytes of the latest poll: still for `dead`, or unknown in every own
-    /// read for `dead`.
+    /// read for `dead` with nothing new in the sector that can be read. (With one sector bad a client may still log on by
+    /// the other; its lease ends soon after its last write of that, for its own slot must be whole to extend it.)
     pub fn is_silent(&self, slot: SlotIndex) -> bool {
         if self.latest.is_none() {
             return false;
         }
-        self.unknown_for(slot).unwrap_or_else(|| self.still_for(slot)) >= self.dead
+        match self.unknown_for(slot) {
+            Some(time) if self.rules.unreadable_must_be_still => time.min(self.nothing_new_for(slot)) >= self.dead,
+            Some(time) => time >= self.dead,
+            None => self.still_for(slot) >= self.dead,
+        }
     }
 
     /// The incarnation to reap, if the slot's client is silent in this poll, which must be the latest observed: the

@@ -79,7 +79,7 @@ pub const HELD: usize = 8;
 /// What a client's operating system sees of a volume.
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum MountState {
@@ -99,7 +99,7 @@ pub enum MountState {
 /// What a page says of one volume.
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct VolumeEntry {
     /// The volume; nil: nothing is said.
     #[br(parse_with = uuid_bytes::parse)]
@@ -158,7 +158,7 @@ impl VolumeEntry {
 }
 
 /// A request for the write privilege (1360).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Request {
     /// Random identity.
     pub id: RequestId,
@@ -177,7 +177,7 @@ pub struct Request {
 /// A verdict on a request (1354).
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum AnswerVerdict {
@@ -190,7 +190,7 @@ pub enum AnswerVerdict {
 }
 
 /// An answer (1362), kept until the request has gone from the asker's page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Answer {
     /// Which request.
     pub request: RequestId,
@@ -205,7 +205,7 @@ pub struct Answer {
 }
 
 /// A client page.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct ClientPage {
     /// The login that wrote it.
     pub incarnation: Incarnation,

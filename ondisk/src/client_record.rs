@@ -32,7 +32,7 @@ const ROOM: usize = 183;
 /// Who answers a request when the person does not (1604).
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum AutoResponse {
@@ -48,7 +48,7 @@ pub enum AutoResponse {
 /// A client.
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct ClientRecord {
     /// Its name.
     pub name: Name,

@@ -34,7 +34,7 @@ use crate::ids::{CommitNo, Incarnation, SlotIndex};
 /// What the header says of one cell: which version counts, and how to recognise it.
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct CellEntry {
     /// 0 or 1.
     #[br(assert(version < 2))]
@@ -57,7 +57,7 @@ impl CellEntry {
 }
 
 /// The table header's content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct TableHeader {
     /// The commit that wrote this header.
     pub commit: CommitNo,

@@ -36,7 +36,7 @@ pub const MAX_STRIDE: u32 = 65536;
 /// The lock file that a running daemon holds on its host, by which a later daemon proves it gone (section 6).
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub struct LockFile {
     /// st_dev.
     pub device: u64,
@@ -45,7 +45,7 @@ pub struct LockFile {
 }
 
 /// One sector of a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct SlotSector {
     /// The login that wrote it.
     pub incarnation: Incarnation,

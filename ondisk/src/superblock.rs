@@ -51,7 +51,7 @@ pub const KNOWN_INCOMPATIBLE: u32 = 0;
 pub const KNOWN_READ_ONLY: u32 = 0;
 
 /// Which semaphore guards the tables (section 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LockKind {
     /// Lamport's bakery on the slot sectors.

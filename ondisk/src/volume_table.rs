@@ -56,7 +56,7 @@ use crate::text::{Label, Message, Name};
 /// A file system that volctl gates.
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum FsKind {
@@ -88,7 +88,7 @@ impl std::fmt::Display for FsKind {
 /// What a reader may see while the writer goes on (section 8).
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum ReadersPolicy {
@@ -114,7 +114,7 @@ impl ReadersPolicy {
 /// What a client may do with a volume (1388).
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Access {
@@ -141,7 +141,7 @@ impl Access {
 /// How far a grant has come.
 #[binrw]
 #[brw(little, repr = u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum GrantState {
@@ -156,7 +156,7 @@ pub enum GrantState {
 /// The write privilege as the table has it (1394).
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Grant {
     /// Who holds it.
     pub slot: SlotIndex,
@@ -185,7 +185,7 @@ impl Grant {
 /// Who was promised the write privilege at a release (section 7).
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct NextWriter {
     /// The client.
     pub slot: SlotIndex,
@@ -202,7 +202,7 @@ impl NextWriter {
 /// What one client may do with the volume.
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct Permission {
     /// Mount access (1388).
     pub access: Access,
@@ -239,7 +239,7 @@ impl Default for Permission {
 /// How a device is recognised as this volume.
 #[binrw]
 #[brw(little)]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Identity {
     /// Of the file system.
     #[br(parse_with = uuid_bytes::parse)]
@@ -263,7 +263,7 @@ pub struct Identity {
 #[binrw]
 #[brw(little)]
 #[br(import(clients: usize))]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct VolumeTable {
     /// Its name.
     pub name: Name,

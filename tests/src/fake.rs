@@ -78,7 +78,7 @@ struct Client {
 }
 
 fn view(volume: &ControlVolume) -> View {
-    View::new(&volume.geometry, volume.superblock.timings, volume.device.clone())
+    View::new(volume)
 }
 
 impl Client {

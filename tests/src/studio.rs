@@ -24,7 +24,7 @@ use tempfile::TempDir;
 pub use cli::{Output, Running, run};
 pub use client::{Client, Options};
 pub use disk::{LoopDevice, Surgery};
-pub use files::{Hold, hash, write_synced};
+pub use files::{Hold, check as check_file_system, hash, write_synced};
 pub use leftovers::{guardian_pid, loops_below, mounts_below};
 pub use witness::{Gate, Moment, Report, Witness};
 

@@ -116,7 +116,8 @@ fn every_test_that_is_named_as_evidence_exists() {
             && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
     let mut missing = Vec::new();
-    for document in ["docs/safety.md", "docs/seed-map.md", "docs/protocol.md", "docs/consistency.md"] {
+    for document in ["docs/safety.md", "docs/seed-map.md", "docs/protocol.md", "docs/consistency.md", "docs/traces.md"]
+    {
         for word in quoted(&read(document)) {
             if is_name(&word) && !tests.contains(&word) {
                 missing.push(format!("{document}: {word}"));

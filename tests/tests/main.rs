@@ -4,8 +4,12 @@
 
 mod cli_doc;
 mod cli_init;
+#[expect(clippy::unwrap_used, reason = "its helpers are tests, too")]
+mod crash;
 mod dist;
 mod docs;
+#[expect(clippy::unwrap_used, reason = "its helpers are tests, too")]
+mod fuzz;
 mod loop_4k;
 mod loop_admin_check;
 mod loop_admin_daemons;
@@ -13,7 +17,9 @@ mod loop_admin_live;
 mod loop_admin_tables;
 mod loop_answers;
 mod loop_bad_input;
+mod loop_broken_path;
 mod loop_busy;
+mod loop_campaign;
 mod loop_churn;
 mod loop_control_damage;
 mod loop_control_lost;
@@ -22,11 +28,15 @@ mod loop_demo;
 mod loop_ends;
 mod loop_envelope;
 mod loop_handover;
+mod loop_hostile_tables;
 mod loop_identity;
+mod loop_last_moment;
+mod loop_mute;
 mod loop_ofd;
 mod loop_queue;
 mod loop_readers;
 mod loop_restart;
+mod loop_security;
 mod loop_studio;
 mod loop_takeover;
 mod loop_two_hosts;

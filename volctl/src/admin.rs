@@ -11,9 +11,11 @@ mod revoke;
 mod storage;
 pub mod volumes;
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 
-use lockdriver::device::Access;
+use lockdriver::device::{Access, BlockDevice};
 use lockdriver::poll::Poll;
 use lockdriver::tables::Tables;
 use lockdriver::transaction::Change;
@@ -38,7 +40,30 @@ fn logged_on<T>(
     f: impl FnOnce(&Session, &mut dyn FnMut(&str)) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut notes = |line: &str| ui.remark(line);
-    admin_login::run(control, &mut notes, |session, notes| f(session, notes))
+    let mut volume = ControlVolume::open(control, Access::ReadWrite)?;
+    LAYER.with_borrow(|layer| {
+        if let Some(layer) = layer {
+            volume.device = layer(Arc::clone(&volume.device));
+        }
+    });
+    admin_login::run_on(volume, &mut notes, f)
+}
+
+/// Makes one device of another.
+type Layer = Box<dyn Fn(Arc<dyn BlockDevice>) -> Arc<dyn BlockDevice>>;
+
+thread_local! {
+    static LAYER: RefCell<Option<Layer>> = const { RefCell::new(None) };
+}
+
+/// Runs `f`; what verbs in it do on this thread, they do to the device that `layer` makes of the real one. For the tests that
+/// record what a verb writes, and cut it off everywhere.
+#[doc(hidden)]
+pub fn through<T>(layer: impl Fn(Arc<dyn BlockDevice>) -> Arc<dyn BlockDevice> + 'static, f: impl FnOnce() -> T) -> T {
+    LAYER.set(Some(Box::new(layer)));
+    let done = f();
+    LAYER.set(None);
+    done
 }
 
 /// One transaction whose closure also gives what is to be told afterwards.
@@ -58,7 +83,7 @@ fn commit<T>(
 /// The tables as they are, without a log-on, and the poll that they were read after.
 fn read_tables<T>(control: &Path, look: impl FnOnce(&Tables, &Poll) -> T) -> Result<T, Failure> {
     let volume = ControlVolume::open(control, Access::Read)?;
-    let mut view = View::new(&volume.geometry, volume.superblock.timings, volume.device.clone());
+    let mut view = View::new(&volume);
     view.read_slots();
     view.load_tables()?;
     let Some(tables) = view.tables().cloned() else {

@@ -43,6 +43,16 @@ impl Context<'_> {
 /// Runs the program with the process's own arguments and streams.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    if lockdriver::sys::process::has_more_rights_than_its_caller() {
+        // Before anything is read or opened, and never only with the caller's rights: it is not made for this.
+        let failure = Failure::failed(
+            "volctl does not run with rights that its caller does not have",
+            "its file is set-uid, set-gid, or has capabilities; volctl is not built to be used so",
+            "take them away (chmod u-s,g-s; setcap -r); who may act is decided by the daemon's socket",
+        );
+        Ui::process().failure(&failure);
+        return failure.exit.into();
+    }
     run(std::env::args_os().collect(), &mut Ui::process()).into()
 }
 

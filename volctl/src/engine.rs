@@ -21,6 +21,7 @@ pub mod reader;
 pub mod reap;
 pub mod rules;
 pub mod status;
+pub mod switches;
 mod tenure;
 pub mod volume;
 pub mod waiters;
@@ -36,12 +37,13 @@ use ondisk::{AutoResponse, ClientPage, Incarnation, SlotIndex, Uuid};
 pub use command::{Command, CommandId, Reply};
 pub use effect::{Effect, Fact, FactKind, Job, JobDone, OpTag};
 pub use ops::{OpDone, TableOp};
+pub use switches::Switches;
 pub use world::{PageView, Peer, World};
 
 use volume::Volume;
 
 /// What the engine is told once, at log-on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Setup {
     /// The own slot.
     pub slot: SlotIndex,
@@ -63,10 +65,13 @@ pub struct Setup {
     pub page_sequence: u64,
     /// The first request id; later ones are derived. Random, from the driver.
     pub seed: u64,
+    /// All on, except in tests.
+    #[doc(hidden)]
+    pub switches: Switches,
 }
 
 /// How long things take or are waited for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub struct Periods {
     /// Between two polls of an idle client.
     pub poll: Duration,
@@ -90,7 +95,7 @@ pub struct Periods {
 pub const FAST: Duration = Duration::from_millis(10);
 
 /// The machine of one login.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Engine {
     pub(crate) setup: Setup,
     pub(crate) page: ClientPage,
@@ -106,10 +111,12 @@ pub struct Engine {
     pub(crate) last_commit: Option<ondisk::CommitNo>,
     pub(crate) auto_response: AutoResponse,
     pub(crate) tenures: tenure::Tenures,
+    /// The world is that of a poll that was just read.
+    pub(crate) by_poll: bool,
 }
 
 /// The daemon was told to end.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 pub(crate) struct Leaving {
     pub since: Duration,
     pub now: bool,
@@ -142,6 +149,7 @@ impl Engine {
             last_commit: None,
             auto_response: AutoResponse::Off,
             tenures: tenure::Tenures::default(),
+            by_poll: false,
         }
     }
 
@@ -159,6 +167,14 @@ impl Engine {
 
     /// One poll's world. Returns what to do, in order.
     pub fn step(&mut self, world: &World<'_>) -> Vec<Effect> {
+        self.by_poll = true;
+        let effects = self.go_on(world);
+        self.by_poll = false;
+        effects
+    }
+
+    /// Goes on by what is known, which may be tables that are newer than the poll's time.
+    fn go_on(&mut self, world: &World<'_>) -> Vec<Effect> {
         self.page.polls += 1;
         self.follow_tables(world);
         self.watch_writers(world);
@@ -181,7 +197,7 @@ impl Engine {
     /// A blocking job came to its end.
     pub fn job_done(&mut self, volume: Uuid, done: JobDone, world: &World<'_>) -> Vec<Effect> {
         self.finish_job(volume, done, world);
-        self.step(world)
+        self.go_on(world)
     }
 
     /// A transaction came to its end.
@@ -192,19 +208,22 @@ impl Engine {
         world: &World<'_>,
     ) -> Vec<Effect> {
         self.finish_op(tag, done, world);
-        self.step(world)
+        self.go_on(world)
     }
 
     /// The daemon is to end: in order, or (`now`) without waiting for anybody's open files.
     pub fn leave(&mut self, now: bool, world: &World<'_>) -> Vec<Effect> {
         let (since, already) = self.leaving.map_or((world.now, false), |l| (l.since, l.now));
         self.leaving = Some(Leaving { since, now: now || already });
-        self.step(world)
+        self.go_on(world)
     }
 
     /// Every gate is closed and every grant given back: the log-off may be committed. Told to end now, a client does
     /// not wait for tables that cannot be changed: with its log-off its grants are over, too.
     pub fn has_left(&self) -> bool {
+        if !self.setup.switches.closed_before_log_off {
+            return self.leaving.is_some();
+        }
         let given_up = |v: &Volume| v.gates_closed() && v.op_pause.is_some();
         self.leaving.is_some_and(|l| self.volumes.values().all(|v| v.is_closed() || l.now && given_up(v)))
     }
@@ -224,6 +243,29 @@ impl Engine {
         self.volumes.values().filter(|v| v.user_unmounted).map(|v| v.uuid).collect()
     }
 
+    /// Which rules hold: all, except in tests.
+    #[doc(hidden)]
+    pub fn switches(&self) -> Switches {
+        self.setup.switches
+    }
+
+    /// Takes out what grows for ever and decides nothing, so that a search over all states comes to an end: counters for
+    /// people, and the numbers of pages up to `seen`. Those are only compared with numbers of `seen` and above, so
+    /// all of them may be 1; `seen` itself is, and the driver's own numbers go down by as much as it does.
+    #[doc(hidden)]
+    pub fn forget_numbers(&mut self, seen: u64) {
+        let shift = seen.saturating_sub(1);
+        let lower = |n: &mut u64| *n = if *n == 0 { 0 } else { n.saturating_sub(shift).max(1) };
+        (self.page.polls, self.page.refreshes) = (0, 0);
+        lower(&mut self.page_version);
+        for volume in self.volumes.values_mut() {
+            lower(&mut volume.retire_sequence);
+            if let Some((_, sequence)) = &mut volume.announced {
+                lower(sequence);
+            }
+        }
+    }
+
     pub(crate) fn me(&self) -> SlotIndex {
         self.setup.slot
     }
@@ -234,7 +276,8 @@ impl Engine {
         if write {
             // What the page says must stand on the disk before anything that relies on it.
             effects.retain(|e| *e != Effect::Page);
-            effects.insert(0, Effect::Page);
+            let at = if self.setup.switches.page_first { 0 } else { effects.len() };
+            effects.insert(at, Effect::Page);
             self.page_version += 1;
         }
         effects

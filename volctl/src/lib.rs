@@ -7,6 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod engine;
+pub mod program;
 pub mod units;
 pub mod volumes;
 pub mod wire;

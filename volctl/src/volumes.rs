@@ -11,6 +11,9 @@ pub mod identify;
 pub mod inflight;
 mod mountinfo;
 pub mod mounting;
+pub mod opening;
+#[doc(hidden)]
+pub mod parsers;
 pub mod publish;
 pub mod snapshot_name;
 mod sysfs;

@@ -17,6 +17,8 @@ use lockdriver::lease::{Lease, LeaseChange};
 use lockdriver::sys::clock::boottime;
 use ondisk::{Geometry, Incarnation, SlotIndex, SlotSector, Uuid};
 use volctl::control::beater::{Beater, BeaterSetup, Written};
+use volctl::control::machine::RealMachine;
+use volctl::control::rules::Rules;
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
@@ -94,6 +96,7 @@ fn a_beat_allocates_nothing() {
     let (deadline, length) = (SharedDeadline::create().expect("shared memory"), Duration::from_secs(60));
     let lease = Arc::new(Mutex::new(Lease::new(length)));
     let beater = Beater::start(BeaterSetup {
+        machine: RealMachine::shared(),
         device: device.clone(),
         geometry,
         slot: SlotIndex(1),
@@ -101,6 +104,8 @@ fn a_beat_allocates_nothing() {
         length,
         deadline: deadline.clone(),
         lease: Arc::clone(&lease),
+        doubts: Arc::new(()),
+        rules: Rules::default(),
     })
     .expect("a thread");
     let now = boottime();

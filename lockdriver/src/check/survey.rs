@@ -1,5 +1,6 @@
 //! Reads a whole control volume and keeps what judging and repairing it needs; small also for large geometries.
 
+use ondisk::geometry::GeometryError;
 use ondisk::superblock::SUPERBLOCK_BYTES;
 use ondisk::{
     CellId, ClientPage, CommitNo, Geometry, Incarnation, SlotIndex, SlotSector, Stamp, Superblock, TableHeader, elect,
@@ -155,6 +156,13 @@ fn superblocks(source: &dyn ReadAt) -> Result<Superblocks, Vec<Finding>> {
         return Err([a.err().map(|w| bad(0, w)), b.err().map(|w| bad(1, w))].into_iter().flatten().collect());
     };
     match Geometry::of(superblock) {
+        Ok(geometry) if source.size().is_ok_and(|size| size < geometry.total()) => {
+            // Not even its own end is there: nothing is written on the strength of such a superblock.
+            let found = source.size().unwrap_or_default();
+            let (clients, volumes) = (geometry.max_clients(), geometry.max_volumes());
+            let short = GeometryError::TooSmall { found, needed: geometry.total(), clients, volumes };
+            Err(vec![bad(u8::from(index == 1), Wrong::Geometry(short))])
+        }
         Ok(geometry) => Ok((copies.clone(), superblock.clone(), geometry)),
         Err(e) => Err(vec![bad(u8::from(index == 1), Wrong::Geometry(e))]),
     }

@@ -44,7 +44,9 @@ pub fn detach_empty(point: &Path) -> io::Result<()> {
     umount2(point, flags).map_err(io::Error::from)
 }
 
-fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
+/// The mount points in the text of mountinfo. Public for the fuzzer.
+#[doc(hidden)]
+pub fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
     // btrfs shows a device number of its own, so there the source has to tell.
     let source = format!("/dev/loop{number}").into_bytes();
     let mut found = Vec::new();

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::process::start_time;
 use crate::gate::{GateError, LoopGate, Mark, MarkedLoop, find_marked, mounts};
 use crate::sys::pidfd::PidFd;
+use crate::trust::open_regular;
 
 const POLL: Duration = Duration::from_millis(10);
 
@@ -63,7 +64,7 @@ pub enum LeftoverError {
 /// [`LeftoverError::StillHeld`] after `timeout`.
 pub fn end_old(lock_path: &Path, timeout: Duration) -> Result<Option<u32>, LeftoverError> {
     let fail = |source| LeftoverError::LockFile { path: lock_path.to_path_buf(), source };
-    let mut file = match File::open(lock_path) {
+    let mut file = match open_regular(lock_path, File::options().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fail(error)),

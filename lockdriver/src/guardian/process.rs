@@ -18,6 +18,7 @@ use super::protocol::{Answer, Hello, Order, Refusal, Request, Welcome, Word};
 use crate::deadline::{LeaseView, SharedDeadline};
 use crate::gate::mounts::detach_empty;
 use crate::sys::{clock, fdpass, memory, pidfd::PidFd, process};
+use crate::trust::open_lock_file;
 
 /// How long a daemon has to greet.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +86,7 @@ fn greeting(socket: &OwnedFd) -> io::Result<Option<(u64, Hello, SharedDeadline)>
 
 /// Takes the guardian's lock file and writes process number and start time into it. `None` while another guardian has it.
 fn take_lock(path: &Path) -> io::Result<Option<File>> {
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = open_lock_file(path)?;
     let begun = Instant::now();
     while let Err(error) = file.try_lock() {
         match error {

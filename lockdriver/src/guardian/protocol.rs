@@ -167,6 +167,22 @@ pub enum Refusal {
     Misunderstood,
 }
 
+/// For the fuzzer, which cannot reach the orders themselves: is the packet understood, as one side or as the other?
+///
+/// # Panics
+/// When what was understood is understood otherwise once it is written and read again.
+#[doc(hidden)]
+pub fn understands(packet: &[u8]) -> bool {
+    fn again<T: Serialize + serde::de::DeserializeOwned>(packet: &[u8]) -> bool {
+        let Ok(first) = serde_json::from_slice::<T>(packet) else { return false };
+        let written = serde_json::to_vec(&first).expect("what was read can be written");
+        let second: T = serde_json::from_slice(&written).expect("what was written can be read");
+        assert_eq!(written, serde_json::to_vec(&second).expect("as before"));
+        true
+    }
+    again::<Request>(packet) | again::<Word>(packet)
+}
+
 fn describe(errno: Option<i32>) -> String {
     errno.map_or_else(|| "unknown error".into(), |errno| std::io::Error::from_raw_os_error(errno).to_string())
 }

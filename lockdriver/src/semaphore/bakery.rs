@@ -15,7 +15,7 @@ use super::{LockError, OfdOp, OfdResult, Params, Semaphore, SlotFields, Step, Te
 use crate::poll::Poll;
 use crate::watch::Watch;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
     Idle,
     /// Step 1 under way.
@@ -44,7 +44,7 @@ enum Queue {
 }
 
 /// The bakery of one client.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Bakery {
     common: Common,
     phase: Phase,

@@ -11,7 +11,7 @@ use crate::poll::{OwnSlot, Poll};
 use crate::watch::Watch;
 
 /// A slot write had an unknown result: it may still land over what is written later (trace A5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Doubt {
     /// By then it has landed or never will.
     until: Duration,
@@ -20,7 +20,7 @@ struct Doubt {
 }
 
 /// State shared by the kinds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Common {
     pub(super) params: Params,
     pub(super) fields: SlotFields,

@@ -1,7 +1,10 @@
 //! What a process does to itself to become one that nothing stops by accident.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::{ForkResult, fork, setsid};
 
@@ -61,4 +64,44 @@ pub fn become_real_time() -> io::Result<()> {
     // SAFETY: the pointer names one complete structure that the kernel only reads; 0 is the calling thread.
     let result = unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameter) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Most locked memory of a child in bytes: what systems allow everybody.
+const CHILD_LOCKED_BYTES: u64 = 8 << 20;
+
+/// Sets a child that is to be started apart from this process: a session of its own, so without this process's terminal
+/// and in a process group that bears its number; no descriptor beyond the three streams; no real-time priority and no
+/// unlimited locked memory.
+pub fn set_apart(command: &mut Command) {
+    // SAFETY: between fork and exec only system calls are made; nothing is allocated and no lock is taken.
+    unsafe {
+        command.pre_exec(|| {
+            setsid()?;
+            // A limit that is lower already stays: raising is refused, and that is as well.
+            let _ = setrlimit(Resource::RLIMIT_RTPRIO, 0, 0);
+            let _ = setrlimit(Resource::RLIMIT_MEMLOCK, CHILD_LOCKED_BYTES, CHILD_LOCKED_BYTES);
+            close_beyond_streams()
+        });
+    }
+}
+
+/// Marks every descriptor but the three streams to be closed at exec, also those that this process was started with.
+fn close_beyond_streams() -> io::Result<()> {
+    // SAFETY: three numbers; close-on-exec changes nothing for this process before its exec.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    match answer {
+        0 => Ok(()),
+        // Linux before 5.11: then there are only those that were opened to be closed.
+        _ => match io::Error::last_os_error() {
+            error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => Ok(()),
+            error => Err(error),
+        },
+    }
+}
+
+/// Whether the program runs with more rights than whoever started it has: set-uid, set-gid, or capabilities of its file.
+#[must_use]
+pub fn has_more_rights_than_its_caller() -> bool {
+    // SAFETY: takes a number, reads a value that the kernel handed over at the start of the program.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }

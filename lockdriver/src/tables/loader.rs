@@ -32,7 +32,7 @@ pub enum LoadStep {
 }
 
 /// Cells read together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Run {
     cells: Vec<CellId>,
     /// One cell: only the version that counts. More: all four blocks of each, since they are neighbours.
@@ -40,7 +40,7 @@ struct Run {
     blocks: Blocks,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     Header(Blocks),
     Cells { tables: Tables, todo: VecDeque<Run>, bad: Vec<Finding>, lost: bool },
@@ -49,7 +49,7 @@ enum State {
 }
 
 /// The recovery of section 4 as a machine: [`Loader::step`] says what to read, [`Loader::done`] takes the bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Loader {
     geometry: Geometry,
     mark: CommitNo,

@@ -264,6 +264,7 @@ pub(crate) fn request(slot: u16, daemon: u8, host: Host, rules: Rules) -> LogonR
         host,
         record: Incarnation(0),
         highest_number: 0,
+        unsettled: Duration::ZERO,
         page_sequence: 0,
         gui: false,
         lease: LEASE,

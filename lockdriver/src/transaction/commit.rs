@@ -9,7 +9,7 @@ use crate::tables::blocks::Blocks;
 use crate::tables::headers::HeaderRead;
 use crate::tables::{IoResult, Tables};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum State {
     Headers(Blocks),
     Cells {
@@ -31,7 +31,7 @@ enum State {
 ///
 /// Reads: both header copies in one, and of each touched cell the four blocks in one. A read that fails is repeated
 /// block by block. Nothing is written before everything is read and the change is found good.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Commit {
     geometry: Geometry,
     rules: Rules,

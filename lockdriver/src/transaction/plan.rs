@@ -20,7 +20,7 @@ pub(super) enum Act {
 }
 
 /// The ordered writes, and what is true after them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) acts: VecDeque<Act>,
     pub(super) commit: CommitNo,

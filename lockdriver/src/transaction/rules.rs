@@ -1,7 +1,7 @@
 //! The odd-looking rules of the commit, each with a switch: a test takes one out and shows what breaks.
 
 /// Which rules of section 4 hold. Everything that ships uses [`Rules::default`]: all of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// Both copies of a version are written (trace b3c: with one, a lost block loses the cell).
     pub each_version_twice: bool,

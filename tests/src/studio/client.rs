@@ -152,9 +152,17 @@ impl Client {
     /// # Panics
     /// When it does not start, or one runs already.
     pub fn start(&self) {
+        let log = File::options().create(true).append(true).open(self.inner.home.join("log")).expect("a log");
+        self.start_telling(log);
+    }
+
+    /// As [`Client::start`], with its standard error, and its guardian's, going elsewhere.
+    ///
+    /// # Panics
+    /// As [`Client::start`].
+    pub fn start_telling(&self, log: File) {
         let mut daemon = locked(&self.inner.daemon);
         assert!(daemon.is_none(), "{}'s daemon runs already", self.name());
-        let log = File::options().create(true).append(true).open(self.inner.home.join("log")).expect("a log");
         let mut command = Command::new(program::path());
         command.arg("daemon").arg("--config").arg(self.config());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).env("RUST_LOG", "info");
@@ -181,13 +189,19 @@ impl Client {
         Pid::from_raw(i32::try_from(id).expect("a process number"))
     }
 
+    /// Its guardian's process, if one lives.
+    #[must_use]
+    pub fn try_guardian(&self) -> Option<Pid> {
+        guardian_pid(&self.inner.uuid, self.slot())
+    }
+
     /// Its guardian's process.
     ///
     /// # Panics
     /// When none runs.
     #[must_use]
     pub fn guardian(&self) -> Pid {
-        guardian_pid(&self.inner.uuid, self.slot()).unwrap_or_else(|| panic!("{} has no guardian", self.name()))
+        self.try_guardian().unwrap_or_else(|| panic!("{} has no guardian", self.name()))
     }
 
     /// Sends the daemon a signal.
@@ -196,6 +210,36 @@ impl Client {
     /// When it is not there.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("the daemon is there");
+    }
+
+    /// The daemon's process, if it was started and has not ended.
+    #[must_use]
+    pub fn try_pid(&self) -> Option<Pid> {
+        let mut daemon = locked(&self.inner.daemon);
+        if daemon.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_some())) {
+            *daemon = None;
+        }
+        daemon.as_ref().and_then(|child| i32::try_from(child.id()).ok()).map(Pid::from_raw)
+    }
+
+    /// Sends the daemon a signal if it runs; false if it does not.
+    pub fn try_signal(&self, signal: Signal) -> bool {
+        self.try_pid().is_some_and(|pid| kill(pid, signal).is_ok())
+    }
+
+    /// Lets daemon and guardian go on, if they were stopped.
+    pub fn resume(&self) {
+        let _ = self.try_signal(Signal::SIGCONT);
+        if let Some(guardian) = self.try_guardian() {
+            // It may have ended meanwhile.
+            let _ = kill(guardian, Signal::SIGCONT);
+        }
+    }
+
+    /// Whether its daemon was started and has not ended.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.try_pid().is_some()
     }
 
     /// Tells the daemon to end in order, if it runs.

@@ -85,7 +85,7 @@ const ENVELOPE: u64 = 1 << 20;
 ///
 /// # Panics
 /// When it finds something.
-pub(super) fn check(volume: &Volume) {
+pub fn check(volume: &Volume) {
     let image = volume.image.display().to_string();
     let device = match (volume.enveloped, volume.fs) {
         (false, _) => image,

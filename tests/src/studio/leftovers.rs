@@ -120,18 +120,42 @@ pub fn mounts_below(dir: &Path) -> Vec<PathBuf> {
     points.filter(|point| point.starts_with(dir)).collect()
 }
 
-/// Numbers of the loop devices whose backing file lies below a directory.
+/// Numbers of the loop devices over images below a directory; those that stand on another loop device first.
 #[must_use]
 pub fn loops_below(dir: &Path) -> Vec<u32> {
+    let mut found = bound_loops(dir);
+    found.sort_by_key(|bound| !bound.stacked);
+    found.into_iter().map(|bound| bound.number).collect()
+}
+
+/// A loop device over an image, directly or through one more.
+#[derive(Debug, Clone)]
+pub(super) struct BoundLoop {
+    pub(super) number: u32,
+    pub(super) image: PathBuf,
+    /// It stands on another loop device, which stands on the image.
+    pub(super) stacked: bool,
+}
+
+pub(super) fn bound_loops(dir: &Path) -> Vec<BoundLoop> {
     let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok());
-        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        if let Some(number) = number.filter(|_| Path::new(backing.trim_end()).starts_with(dir)) {
-            found.push(number);
-        }
-    }
-    found
+    let numbers = entries.flatten().filter_map(|entry| loop_number(Path::new(&entry.file_name())));
+    numbers.filter_map(bound_loop).filter(|bound| bound.image.starts_with(dir)).collect()
+}
+
+fn loop_number(path: &Path) -> Option<u32> {
+    path.file_name()?.to_str()?.strip_prefix("loop")?.parse().ok()
+}
+
+pub(super) fn bound_loop(number: u32) -> Option<BoundLoop> {
+    let backing = |number: u32| {
+        let text = fs::read_to_string(format!("/sys/block/loop{number}/loop/backing_file")).ok()?;
+        Some(PathBuf::from(text.trim_end()))
+    };
+    let direct = backing(number)?;
+    let below = loop_number(&direct).filter(|_| direct.starts_with("/dev"));
+    Some(match below {
+        Some(below) => BoundLoop { number, image: backing(below)?, stacked: true },
+        None => BoundLoop { number, image: direct, stacked: false },
+    })
 }

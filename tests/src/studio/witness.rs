@@ -13,10 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::leftovers::{BoundLoop, bound_loop, bound_loops};
 use super::locked;
 
 /// Between two looks: short beside a hand-over, and the tests that run beside this one have to live too.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// Where the disks themselves are watched as well, and many studios run side by side.
+const PAUSE_STACKED: Duration = Duration::from_millis(20);
 
 /// A longer time between two looks means that the machine had no time for this process, nor for the others.
 const STALL: Duration = Duration::from_millis(100);
@@ -76,6 +80,7 @@ impl Report {
 #[derive(Debug)]
 pub struct Witness {
     stop: Arc<AtomicBool>,
+    on_disks: Arc<AtomicBool>,
     samples: Arc<AtomicU64>,
     report: Arc<Mutex<Report>>,
     thread: Option<JoinHandle<()>>,
@@ -88,27 +93,34 @@ impl Witness {
     /// When no thread can be had.
     #[must_use]
     pub fn start(dir: &Path) -> Self {
-        let (stop, samples) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stop, on_disks, samples) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), Arc::default());
         let report: Arc<Mutex<Report>> = Arc::default();
         let look = {
-            let (stop, samples, report, dir) = (stop.clone(), samples.clone(), report.clone(), dir.to_owned());
+            let (stop, on_disks, dir) = (Arc::clone(&stop), Arc::clone(&on_disks), dir.to_owned());
+            let (samples, report) = (Arc::<AtomicU64>::clone(&samples), Arc::clone(&report));
             move || {
                 let mut before = BTreeMap::new();
                 let mut last = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
-                    look(&dir, &mut before, &report);
+                    let stacked = on_disks.load(Ordering::Relaxed);
+                    look(&dir, stacked, &mut before, &report);
                     let gap = last.elapsed();
                     last = Instant::now();
                     if gap > STALL {
                         locked(&report).stalled += gap;
                     }
                     samples.fetch_add(1, Ordering::Relaxed);
-                    std::thread::sleep(PAUSE);
+                    std::thread::sleep(if stacked { PAUSE_STACKED } else { PAUSE });
                 }
             }
         };
         let thread = std::thread::Builder::new().name("witness".into()).spawn(look).expect("a thread");
-        Self { stop, samples, report, thread: Some(thread) }
+        Self { stop, on_disks, samples, report, thread: Some(thread) }
+    }
+
+    /// From now on each host has disks of its own, loop devices over the images; a gate is what stands on one of them.
+    pub fn hosts_have_disks(&self) {
+        self.on_disks.store(true, Ordering::Relaxed);
     }
 
     /// What was seen so far.
@@ -139,10 +151,14 @@ impl Drop for Witness {
 
 type Gates = BTreeMap<PathBuf, Vec<Gate>>;
 
-fn look(dir: &Path, before: &mut Gates, report: &Mutex<Report>) {
+fn look(dir: &Path, on_disks: bool, before: &mut Gates, report: &Mutex<Report>) {
     let mounts = read_write_mounts(dir);
     let mut now = Gates::new();
-    for (number, image) in bound_below(dir) {
+    for BoundLoop { number, image, stacked } in bound_loops(dir) {
+        // What hosts have for a disk is no gate.
+        if stacked != on_disks {
+            continue;
+        }
         let sequence = open_for_writing(number, &image);
         let gates = now.entry(image).or_default();
         if let Some(sequence) = sequence {
@@ -222,21 +238,6 @@ fn parse(line: &str) -> Option<Mount> {
     })
 }
 
-fn bound_below(dir: &Path) -> Vec<(u32, PathBuf)> {
-    let Ok(entries) = fs::read_dir("/sys/block") else { return Vec::new() };
-    let mut found = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(number) = name.to_str().and_then(|name| name.strip_prefix("loop")?.parse().ok()) else { continue };
-        let Ok(backing) = fs::read_to_string(entry.path().join("loop/backing_file")) else { continue };
-        let image = PathBuf::from(backing.trim_end());
-        if image.starts_with(dir) {
-            found.push((number, image));
-        }
-    }
-    found
-}
-
 /// The sequence number of a loop device over `image` through which writes pass.
 ///
 /// Numbers are used again at once, also by other tests: what is read of one counts only if it was the same binding from
@@ -245,9 +246,9 @@ fn open_for_writing(number: u32, image: &Path) -> Option<u64> {
     let block = PathBuf::from(format!("/sys/block/loop{number}"));
     let read = |what: &str| -> Option<u64> { fs::read_to_string(block.join(what)).ok()?.trim().parse().ok() };
     let sequence = read("diskseq")?;
-    let backing = fs::read_to_string(block.join("loop/backing_file")).ok()?;
+    let backing = bound_loop(number)?.image;
     let open = read("ro")? == 0 && read("size")? > 1;
-    let same = Path::new(backing.trim_end()) == image && read("diskseq")? == sequence;
+    let same = backing == image && read("diskseq")? == sequence;
     (open && same).then_some(sequence)
 }
 

@@ -19,6 +19,8 @@ use crate::wire::outcome::{ExitCode, Failure};
 
 /// A finding that clients which live are making and mending is looked at so often.
 const LOOKS: usize = 4;
+/// No write of a living client is seen half-done for longer.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is printed.
 #[derive(Debug, Serialize)]
@@ -66,8 +68,7 @@ fn settled(device: &Arc<DirectDevice>) -> Report {
         if report.findings.is_empty() || report.is_quiet() {
             break;
         }
-        let beat = report.superblock().map_or(Timings::default().beat(), |s| s.timings.beat());
-        std::thread::sleep(beat + Duration::from_millis(20));
+        std::thread::sleep(pause(report.superblock().map(|s| s.timings)));
         let mut again = check(&Source(&**device));
         let all = again.findings.len();
         again.findings.retain(|f| report.findings.contains(f));
@@ -79,6 +80,11 @@ fn settled(device: &Arc<DirectDevice>) -> Report {
         }
     }
     report
+}
+
+/// A beat, and a little more; but a volume that says its beats are hours apart does not hold a person up for hours.
+fn pause(timings: Option<Timings>) -> Duration {
+    timings.unwrap_or_default().beat().min(PAUSE_MAX) + Duration::from_millis(20)
 }
 
 fn outcome(args: &CheckArgs, report: &Report) -> Result<(), Failure> {
@@ -164,5 +170,21 @@ fn refuse_hopeless(args: &CheckArgs, report: &Report) -> Result<(), Failure> {
     match gone.map(ToString::to_string).next() {
         Some(why) => Err(Failure::damaged(what, format!("no copy of the table header can be used: {why}"), next)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The longest beat that the rules for timings let pass is above 5 hours; with a slot that cannot be read, `check` waited for
+    /// three of them.
+    #[test]
+    fn a_volume_with_hours_between_beats_is_checked_in_seconds() {
+        let day = 24 * 3600 * 1000;
+        let hostile = Timings { beat_ms: day / 5, lease_ms: day / 5 * 4, dead_ms: day, poll_ms: 1 };
+        assert_eq!(hostile.broken_rule(), None);
+        assert!(pause(Some(hostile)) < Duration::from_secs(6));
+        assert!(pause(None) > Timings::default().beat());
     }
 }

@@ -209,7 +209,7 @@ fn refuse_contents(path: &Path, force: bool) -> Result<(), Failure> {
 /// The names of those whose slots change within two beats.
 fn beating(volume: &ControlVolume) -> Vec<String> {
     let timings = volume.superblock.timings;
-    let mut view = View::new(&volume.geometry, timings, volume.device.clone());
+    let mut view = View::new(volume);
     let begun = boottime();
     let mut first = None;
     let mut alive = Vec::new();

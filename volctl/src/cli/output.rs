@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::wire::outcome::{Failure, one_line};
+use crate::wire::outcome::{Failure, one_line, safe_json, safe_lines};
 
 /// Where a command prints.
 pub struct Ui {
@@ -58,11 +58,11 @@ impl Ui {
     pub fn show<T: Serialize>(&mut self, value: &T, human: impl FnOnce(&T) -> String) {
         if self.json {
             match serde_json::to_string(value) {
-                Ok(line) => self.text(&(line + "\n")),
+                Ok(line) => self.text(&(safe_json(&line) + "\n")),
                 Err(error) => self.broken = Some(error.into()),
             }
         } else {
-            let mut text = human(value);
+            let mut text = safe_lines(&human(value));
             if !text.is_empty() && !text.ends_with('\n') {
                 text.push('\n');
             }
@@ -73,7 +73,7 @@ impl Ui {
     /// Prints a line for people; nothing with `--json`.
     pub fn say(&mut self, line: &str) {
         if !self.json {
-            self.text(&format!("{line}\n"));
+            self.text(&format!("{}\n", safe_lines(line)));
         }
     }
 
@@ -171,6 +171,35 @@ mod tests {
         let mut ui = Ui::new(Box::new(Failing(io::ErrorKind::StorageFull)), Box::new(io::sink()));
         ui.text("x");
         assert_eq!(ui.finish().expect_err("not written").exit, ExitCode::Failed);
+    }
+
+    /// A message of another host was printed as it came by whatever verb forgot to clean it.
+    #[test]
+    fn whatever_a_verb_shows_is_safe_for_a_terminal() {
+        use std::sync::{Arc, Mutex};
+        #[derive(Clone, Default)]
+        struct Kept(Arc<Mutex<Vec<u8>>>);
+        impl Write for Kept {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().expect("a lock").extend(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let kept = Kept::default();
+        let mut ui = Ui::new(Box::new(kept.clone()), Box::new(kept.clone()));
+        for json in [false, true] {
+            ui.set_json(json);
+            ui.show(&"\x1b[2J\u{9b}1m\u{202e}", |text| format!("{text}\n{text}"));
+            ui.say("\x1b[2J");
+            ui.remark("\u{9b}1m");
+            ui.failure(&Failure::failed("\x1b[2J", "\u{9b}1m", "\u{202e}"));
+        }
+        let shown = String::from_utf8(kept.0.lock().expect("a lock").clone()).expect("UTF-8");
+        let bad: Vec<char> = shown.chars().filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}').collect();
+        assert!(bad.is_empty(), "{bad:?} in {shown:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -173,7 +174,7 @@ fn log_on(volume: &ControlVolume, notes: Notes<'_>) -> Result<(SlotLock, Parts, 
     loop {
         let (lock, wait) = choose(volume, &tried)?;
         let slot = SlotIndex(lock.1);
-        let parts = Parts::new(volume.clone(), slot).map_err(|e| {
+        let parts = Parts::new(volume.clone(), slot, Arc::new(lock.0.doubts())).map_err(|e| {
             Failure::failed("no log-on", e.to_string(), "look at this machine's memory and process limits")
         })?;
         match claim_slot(volume, parts, &lock, wait, &notes) {
@@ -211,7 +212,7 @@ fn claim_slot(
         volume,
         Claim {
             slot,
-            lock: &lock.0,
+            host: lock.0.host,
             record: Incarnation(0),
             highest,
             page_sequence: 0,
@@ -227,7 +228,7 @@ fn claim_slot(
 fn choose(volume: &ControlVolume, tried: &[u16]) -> Result<(SlotLock, Wait), Failure> {
     let geometry = &volume.geometry;
     let timings = volume.superblock.timings;
-    let mut view = View::new(geometry, timings, volume.device.clone());
+    let mut view = View::new(volume);
     let slots: Vec<u16> = geometry.slots().filter(|s| geometry.is_admin(*s)).map(|s| s.0).collect();
     let mut patience = (timings.margin() / 2).as_millis() / LOOK.as_millis();
     let mut last = None;
@@ -260,7 +261,7 @@ fn choose(volume: &ControlVolume, tried: &[u16]) -> Result<(SlotLock, Wait), Fai
             _ => {}
         }
         patience -= 1;
-        std::thread::sleep(LOOK);
+        volume.machine.sleep(LOOK);
     }
 }
 
@@ -285,7 +286,7 @@ fn all_taken() -> Failure {
 /// The highest commit in any block of any cell: it counts only when the slot itself cannot be read (section 6).
 fn highest_number(volume: &ControlVolume, slot: SlotIndex) -> CommitNo {
     let geometry = &volume.geometry;
-    let mut view = View::new(geometry, volume.superblock.timings, volume.device.clone());
+    let mut view = View::new(volume);
     view.read_slots();
     if view.decoder.poll().slot(slot).is_some_and(|r| r.view.known().is_some()) {
         return CommitNo::default();

@@ -6,15 +6,38 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use lockdriver::deadline::{LeaseView, SharedDeadline};
 use lockdriver::device::{AlignedBuf, BlockDevice, Durability};
 use lockdriver::lease::Lease;
-use lockdriver::sys::clock::boottime;
 use ondisk::{Geometry, SlotIndex, SlotSector};
+
+use super::machine::{Joiner, Machine, receive};
+use super::rules::Rules;
+
+/// Hears of every write of the own slot, so that also whoever comes after a killed process knows of one whose result nobody
+/// knows: it may land over what the next login writes (trace A5).
+pub trait Doubts: Send + Sync {
+    /// A write is about to be submitted.
+    fn begun(&self, now: Duration);
+    /// It returned; `known`: it landed.
+    fn ended(&self, known: bool);
+    /// When the last write was begun whose result nobody knows; zero: there is none.
+    fn unsettled(&self) -> Duration;
+}
+
+/// For a slot that nobody else ever claims.
+impl Doubts for () {
+    fn begun(&self, _now: Duration) {}
+
+    fn ended(&self, _known: bool) {}
+
+    fn unsettled(&self) -> Duration {
+        Duration::ZERO
+    }
+}
 
 /// How a write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +81,17 @@ struct Ticks {
 }
 
 /// The handle of a beating thread. Dropping it stops the thread, which then beats no more.
-#[derive(Debug)]
 pub struct Beater {
     orders: Sender<(Order, Sender<Written>)>,
     ticks: Arc<Ticks>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Joiner>,
+    machine: Arc<dyn Machine>,
 }
 
 /// What the thread is given.
 pub struct BeaterSetup {
+    /// The computer.
+    pub machine: Arc<dyn Machine>,
     /// The control volume.
     pub device: Arc<dyn BlockDevice>,
     /// Where the slot lies.
@@ -81,6 +106,11 @@ pub struct BeaterSetup {
     pub deadline: SharedDeadline,
     /// The own lease's arithmetic.
     pub lease: Arc<Mutex<Lease>>,
+    /// Hears of slot writes.
+    pub doubts: Arc<dyn Doubts>,
+    /// All on, except in tests.
+    #[doc(hidden)]
+    pub rules: Rules,
 }
 
 fn nanos(t: Duration) -> u64 {
@@ -96,6 +126,7 @@ impl Beater {
         let (orders, inbox) = bounded(64);
         let ticks = Arc::new(Ticks::default());
         let stride = setup.geometry.stride();
+        let machine = Arc::clone(&setup.machine);
         let run = Run {
             sector: SlotSector::default(),
             buffer: AlignedBuf::zeroed(stride),
@@ -104,8 +135,8 @@ impl Beater {
             ticks: Arc::clone(&ticks),
             setup,
         };
-        let thread = std::thread::Builder::new().name("beater".into()).spawn(move || run.run(&inbox))?;
-        Ok(Self { orders, ticks, thread: Some(thread) })
+        let thread = machine.spawn("beater", true, Box::new(move || run.run(&inbox)))?;
+        Ok(Self { orders, ticks, thread: Some(thread), machine })
     }
 
     fn order(&self, order: Order) -> Written {
@@ -113,7 +144,7 @@ impl Beater {
         if self.orders.send((order, done)).is_err() {
             return Written::NotAllowed;
         }
-        wait.recv().unwrap_or(Written::NotAllowed)
+        receive(&*self.machine, &wait, None).unwrap_or(Written::NotAllowed)
     }
 
     /// Writes the claim, unless it would be submitted later than `not_after`, and begins to beat with it.
@@ -166,7 +197,7 @@ impl Drop for Beater {
         if self.orders.send((Order::Stop, done)).is_ok()
             && let Some(thread) = self.thread.take()
         {
-            let _ = thread.join();
+            thread();
         }
     }
 }
@@ -183,18 +214,13 @@ struct Run {
 
 impl Run {
     fn run(mut self, inbox: &Receiver<(Order, Sender<Written>)>) {
-        // Where it may not be, it beats at ordinary priority: the lease is long against that.
-        if let Err(error) = lockdriver::sys::process::become_real_time() {
-            tracing::debug!(%error, "the beating thread has no real-time priority");
-        }
         loop {
-            let now = boottime();
+            let now = self.now();
             if self.next_beat.is_some_and(|t| now >= t) {
                 self.beat();
                 continue;
             }
-            let wait = self.next_beat.map_or(Duration::from_secs(3600), |t| t.saturating_sub(now));
-            match inbox.recv_timeout(wait) {
+            match receive(&*self.setup.machine, inbox, self.next_beat) {
                 Ok((Order::Stop, _)) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok((order, done)) => {
                     let written = self.execute(order);
@@ -207,8 +233,8 @@ impl Run {
     }
 
     fn beat(&mut self) {
-        let now = boottime();
-        if self.hangs(now) {
+        let now = self.now();
+        if self.setup.rules.hung_ends && self.hangs(now) {
             tracing::error!(
                 event = "lease.hung",
                 "the engine or a tenure hangs for longer than a lease: this login ends"
@@ -237,11 +263,11 @@ impl Run {
         match order {
             Order::Claim { sector, not_after } => {
                 self.sector = *sector;
-                if boottime() > not_after {
+                if self.now() > not_after {
                     return Written::NotAllowed;
                 }
                 let written = self.put_sector(true);
-                self.next_beat = Some(boottime() + self.setup.beat);
+                self.next_beat = Some(self.now() + self.setup.beat);
                 written
             }
             Order::Slot { edit, fua, semaphore } => {
@@ -264,21 +290,26 @@ impl Run {
         }
     }
 
+    fn now(&self) -> Duration {
+        self.setup.machine.now()
+    }
+
     fn may_write(&self) -> bool {
-        matches!(self.setup.deadline.get(boottime()), LeaseView::Live { .. })
+        !self.setup.rules.lease_before_write || self.setup.deadline.get(self.now()).is_live()
     }
 
     /// Every write of the own slot is a beat.
     fn write_slot(&mut self, fua: bool) -> Written {
-        self.next_beat = Some(boottime() + self.setup.beat);
-        let begun = boottime();
+        self.next_beat = Some(self.now() + self.setup.beat);
+        let begun = self.now();
         let number = self.lease(|l| l.beat_begun(begun));
         let written = match self.setup.deadline.get(begun) {
             LeaseView::Live { .. } => self.put_sector(fua),
+            LeaseView::Over if !self.setup.rules.lease_before_write => self.put_sector(fua),
             // Between the claim and its confirmation nothing is written.
             LeaseView::NotBegun | LeaseView::Over => Written::NotAllowed,
         };
-        let ended = boottime();
+        let ended = self.now();
         self.lease(|l| l.beat_completed(number, ended, written == Written::Stable));
         written
     }
@@ -286,7 +317,7 @@ impl Run {
     /// The counter grows at most once a `beat`, however often the slot is written: by that the others tell whether their
     /// own clock stood still (trace C7).
     fn put_sector(&mut self, fua: bool) -> Written {
-        let now = boottime();
+        let now = self.now();
         if self.counted.is_none_or(|t| now >= t + self.setup.beat) {
             self.sector.beat = self.sector.beat.wrapping_add(1);
             self.counted = Some(now);
@@ -294,7 +325,10 @@ impl Run {
         let place = self.setup.geometry.slot_sector(self.setup.slot, self.sector.incarnation.sector());
         self.sector.encode(place, &mut self.buffer);
         let durability = if fua { Durability::Fua } else { Durability::Plain };
-        judge(self.setup.device.write_at(place.offset, &self.buffer, durability))
+        self.setup.doubts.begun(now);
+        let written = judge(self.setup.device.write_at(place.offset, &self.buffer, durability));
+        self.setup.doubts.ended(written == Written::Stable);
+        written
     }
 
     fn lease<T>(&self, f: impl FnOnce(&mut Lease) -> T) -> T {

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use lockdriver::logon::{Claimed, Logon, LogonError, LogonRequest, LogonStep};
-use lockdriver::rules::Rules;
+use lockdriver::logon::{Claimed, Host, Logon, LogonError, LogonRequest, LogonStep};
 use lockdriver::semaphore::WriteResult;
-use lockdriver::sys::clock::boottime;
 use ondisk::{CommitNo, DaemonId, Incarnation, SlotIndex};
 
 use super::beater::Written;
-use super::host::{HostLock, random};
+use super::machine::Machine;
 use super::open::ControlVolume;
 use super::session::Parts;
 use crate::wire::outcome::Failure;
@@ -18,8 +16,8 @@ use crate::wire::outcome::Failure;
 pub struct Claim<'a> {
     /// The slot.
     pub slot: SlotIndex,
-    /// The lock file that this process holds.
-    pub lock: &'a HostLock,
+    /// The host, and the lock file that this process holds on it.
+    pub host: Host,
     /// The client record's highest incarnation.
     pub record: Incarnation,
     /// The highest commit in any cell.
@@ -40,19 +38,21 @@ pub struct Claim<'a> {
 /// Another daemon, damage, a device that fails or is too slow, or being told to stop.
 pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Result<Claimed, Failure> {
     let timings = volume.superblock.timings;
+    let clock = &*volume.machine;
     let mut machine = Logon::new(LogonRequest {
         slot: claim.slot,
-        daemon_id: DaemonId(random()?),
-        host: claim.lock.host,
+        daemon_id: DaemonId(volume.machine.random()?),
+        host: claim.host,
         record: claim.record,
         highest_number: claim.highest.epoch,
+        unsettled: parts.doubts.unsettled(),
         page_sequence: claim.page_sequence,
         gui: false,
         lease: timings.lease(),
         dead: timings.dead(),
         beat: timings.beat(),
         poll: timings.poll(),
-        rules: Rules::ALL,
+        rules: volume.rules.lock,
     });
     let mut step = machine.begin();
     let mut told = false;
@@ -61,24 +61,24 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
             return Err(Failure::failed("no log-on", "told to stop", "start it again"));
         }
         step = match step {
-            LogonStep::Poll => polled(parts, &mut machine),
+            LogonStep::Poll => polled(parts, clock, &mut machine),
             LogonStep::WaitThenPoll(wait) => {
                 if !told && wait >= timings.poll() {
                     told = true;
                     (claim.waiting)("the slot is being proven free", timings.dead() + timings.margin());
                 }
-                std::thread::sleep(wait.min(timings.poll()));
-                polled(parts, &mut machine)
+                clock.sleep(wait.min(timings.poll()));
+                polled(parts, clock, &mut machine)
             }
             LogonStep::CloseOldGates(incarnation) => machine.gates_closed((claim.close_gates)(incarnation)),
             LogonStep::WriteSlot { sector, not_after } => {
-                let begun = boottime();
+                let begun = clock.now();
                 let result = match parts.beater.claim(sector, not_after) {
                     Written::Stable => WriteResult::Stable,
                     Written::Unknown => WriteResult::Unknown,
                     Written::NotAllowed => WriteResult::Failed,
                 };
-                machine.slot_written(result, begun, boottime())
+                machine.slot_written(result, begun, clock.now())
             }
             LogonStep::Claimed(claimed) => return Ok(claimed),
             LogonStep::Failed(why) => return Err(failure(&why)),
@@ -86,9 +86,9 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
     }
 }
 
-fn polled(parts: &mut Parts, machine: &mut Logon) -> LogonStep {
+fn polled(parts: &mut Parts, clock: &dyn Machine, machine: &mut Logon) -> LogonStep {
     parts.view.read_slots();
-    machine.polled(parts.view.decoder.poll(), &parts.view.watch, boottime())
+    machine.polled(parts.view.decoder.poll(), &parts.view.watch, clock.now())
 }
 
 fn failure(why: &LogonError) -> Failure {

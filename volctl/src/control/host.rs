@@ -2,13 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use lockdriver::logon::Host;
 use nix::fcntl::{Flock, FlockArg};
 use ondisk::{LockFile, Uuid};
 
+use super::beater::Doubts;
 use crate::wire::outcome::Failure;
 
 /// Where lock files lie if `$VOLCTL_RUN` names no other place: it must not outlive the boot.
@@ -32,7 +36,60 @@ pub struct HostLock {
     pub host: Host,
     /// Where it lies.
     pub path: PathBuf,
+    doubts: LockFileDoubts,
     _lock: Flock<File>,
+}
+
+/// Where in a lock file it stands, after the process number, which slot writes are in doubt: when the one under way was
+/// begun, and the last one of unknown result; nanoseconds of CLOCK_BOOTTIME, 0: none.
+const DOUBTS_AT: u64 = 64;
+
+/// [`Doubts`] in a lock file: it lies in memory and costs two microseconds a write.
+#[derive(Debug, Clone)]
+pub struct LockFileDoubts {
+    file: Arc<File>,
+    under_way: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
+}
+
+impl LockFileDoubts {
+    /// What the process before has left, taken in before the file is written anew.
+    fn of(file: &File) -> std::io::Result<Self> {
+        let mut words = [[0; 8]; 2];
+        let left = file.read_exact_at(words.as_flattened_mut(), DOUBTS_AT).map_or(0, |()| {
+            let [under_way, unknown] = words.map(u64::from_le_bytes);
+            under_way.max(unknown)
+        });
+        let file = Arc::new(file.try_clone()?);
+        Ok(Self { file, under_way: Arc::default(), unknown: Arc::new(left.into()) })
+    }
+
+    fn keep(&self) {
+        let words = [&self.under_way, &self.unknown].map(|word| word.load(Ordering::SeqCst).to_le_bytes());
+        // In memory: it fails only where the directory is no such thing, and then there is no other place.
+        if let Err(error) = self.file.write_all_at(words.as_flattened(), DOUBTS_AT) {
+            tracing::warn!(event = "control.write_failed", %error, "the lock file cannot be written");
+        }
+    }
+}
+
+impl Doubts for LockFileDoubts {
+    fn begun(&self, now: Duration) {
+        self.under_way.store(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.keep();
+    }
+
+    fn ended(&self, known: bool) {
+        let begun = self.under_way.swap(0, Ordering::SeqCst);
+        if !known {
+            self.unknown.store(begun, Ordering::SeqCst);
+        }
+        self.keep();
+    }
+
+    fn unsettled(&self) -> Duration {
+        Duration::from_nanos(self.unknown.load(Ordering::SeqCst).max(self.under_way.load(Ordering::SeqCst)))
+    }
 }
 
 impl HostLock {
@@ -67,19 +124,26 @@ impl HostLock {
                 let _ = file.read_to_string(&mut pid);
                 return Err(Failure::busy(
                     format!("{who} runs here already"),
-                    format!("process {} holds {}", pid.trim(), path.display()),
+                    format!("process {} holds {}", pid.lines().next().unwrap_or_default(), path.display()),
                     "use that one, or stop it first",
                 ));
             }
             Err((_, e)) => return Err(failed(e.into())),
         };
+        let doubts = LockFileDoubts::of(&lock).map_err(failed)?;
         lock.set_len(0).map_err(failed)?;
         lock.rewind().map_err(failed)?;
         writeln!(&mut *lock, "{}", std::process::id()).map_err(failed)?;
+        doubts.keep();
         let meta = lock.metadata().map_err(failed)?;
         let lock_file = LockFile { device: meta.dev(), inode: meta.ino() };
         let host = Host { machine_id: machine_id(), boot_id: boot_id().map_err(failed)?, lock_file };
-        Ok(Self { host, path, _lock: lock })
+        Ok(Self { host, path, doubts, _lock: lock })
+    }
+
+    /// Slot writes of this host that are in doubt, also those of a process before this one.
+    pub fn doubts(&self) -> LockFileDoubts {
+        self.doubts.clone()
     }
 }
 
@@ -113,4 +177,27 @@ pub fn random<const N: usize>() -> Result<[u8; N], Failure> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Failure::failed("no random numbers", e.to_string(), "look at the kernel's log"))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_file_tells_the_next_process_of_a_write_that_was_under_way_or_failed() {
+        let file = tempfile::tempfile().expect("a file");
+        let at = |ms| Duration::from_millis(ms);
+        let doubts = LockFileDoubts::of(&file).expect("a file");
+        assert_eq!(doubts.unsettled(), Duration::ZERO);
+        doubts.begun(at(5));
+        // Killed here.
+        assert_eq!(LockFileDoubts::of(&file).expect("a file").unsettled(), at(5));
+        doubts.ended(true);
+        assert_eq!(LockFileDoubts::of(&file).expect("a file").unsettled(), Duration::ZERO);
+        doubts.begun(at(7));
+        doubts.ended(false);
+        doubts.begun(at(9));
+        doubts.ended(true);
+        assert_eq!(LockFileDoubts::of(&file).expect("a file").unsettled(), at(7), "a later good write settles nothing");
+    }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use lockdriver::check::{RepairError, RepairOptions, RepairPlan, Report, Write, check, repair};
 use lockdriver::poll::{Poll, Token};
 use lockdriver::semaphore::{Semaphore, Tenure};
-use lockdriver::sys::clock::boottime;
 use ondisk::{CommitNo, SlotIndex};
 
 use super::beater::Written;
@@ -69,7 +68,7 @@ impl Session {
             if done {
                 return Ok(still);
             }
-            std::thread::sleep(timings.poll());
+            self.volume.machine.sleep(timings.poll());
         }
     }
 
@@ -83,7 +82,7 @@ impl Session {
             self.poll_slots(|view| still.observe(view.decoder.poll()));
             let report = check(&Source(&*self.volume.device));
             // Reading a large volume takes its time; nothing hangs.
-            self.beater.tenure(Some(boottime()));
+            self.beater.tenure(Some(self.now()));
             let options = RepairOptions {
                 commit: CommitNo { epoch: tenure.epoch.0, count: 1 },
                 accept_loss,

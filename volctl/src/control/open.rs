@@ -8,6 +8,8 @@ use ondisk::geometry::GeometryError;
 use ondisk::superblock::SUPERBLOCK_BYTES;
 use ondisk::{Corrupt, Geometry, Superblock, Uuid, Verdict};
 
+use super::machine::{Machine, RealMachine};
+use super::rules::Rules;
 use crate::volumes::identify::{self, IdentityError};
 use crate::wire::outcome::Failure;
 
@@ -22,6 +24,11 @@ pub struct ControlVolume {
     pub superblock: Superblock,
     /// Where everything lies.
     pub geometry: Geometry,
+    /// The computer that looks at it.
+    pub machine: Arc<dyn Machine>,
+    /// All on, except in tests.
+    #[doc(hidden)]
+    pub rules: Rules,
 }
 
 impl std::fmt::Debug for ControlVolume {
@@ -87,7 +94,14 @@ impl ControlVolume {
                 "install that version",
             ));
         }
-        Ok(Self { path: path.to_owned(), device: Arc::new(device), superblock, geometry })
+        Ok(Self {
+            path: path.to_owned(),
+            device: Arc::new(device),
+            superblock,
+            geometry,
+            machine: RealMachine::shared(),
+            rules: Rules::default(),
+        })
     }
 }
 

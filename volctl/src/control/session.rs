@@ -1,19 +1,18 @@
 //! One login: a claimed slot, its lease, its beating thread, and what its polls show.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use lockdriver::deadline::{LeaseView, SharedDeadline};
-use lockdriver::device::BlockDevice;
 use lockdriver::lease::{Confirmation, GrantsSeen, Lease, LeaseChange, LeaseEnd};
 use lockdriver::logon::{Claimed, mend_unused_sector};
-use lockdriver::poll::Me;
+use lockdriver::poll::{Me, OwnSlot};
 use lockdriver::semaphore::{self, Semaphore};
-use lockdriver::sys::clock::boottime;
 use ondisk::{ClientPage, CommitNo, GrantState, SlotSector};
 
-use super::beater::{Beater, BeaterSetup, Written};
+use super::beater::{Beater, BeaterSetup, Doubts, Written};
+use super::machine;
 use super::open::ControlVolume;
 use super::view::View;
 use crate::engine::World;
@@ -54,6 +53,8 @@ pub struct Parts {
     pub lease: Arc<Mutex<Lease>>,
     /// What was polled so far.
     pub view: View,
+    /// Slot writes of this host whose results nobody knows.
+    pub doubts: Arc<dyn Doubts>,
 }
 
 impl Parts {
@@ -61,30 +62,37 @@ impl Parts {
     ///
     /// # Errors
     /// When there is no memory or thread for them.
-    pub fn new(volume: ControlVolume, slot: ondisk::SlotIndex) -> std::io::Result<Self> {
+    pub fn new(volume: ControlVolume, slot: ondisk::SlotIndex, doubts: Arc<dyn Doubts>) -> std::io::Result<Self> {
         let deadline = SharedDeadline::create()?;
         let timings = volume.superblock.timings;
-        let lease = Arc::new(Mutex::new(Lease::new(timings.lease())));
-        let device: Arc<dyn BlockDevice> = volume.device.clone();
+        let lease = Arc::new(Mutex::new(Lease::new(timings.lease()).with_rules(volume.rules.lock)));
         let beater = Beater::start(BeaterSetup {
-            device: Arc::clone(&device),
+            machine: Arc::clone(&volume.machine),
+            device: Arc::clone(&volume.device),
             geometry: volume.geometry.clone(),
             slot,
             beat: timings.beat(),
             length: timings.lease(),
             deadline: deadline.clone(),
             lease: Arc::clone(&lease),
+            doubts: Arc::clone(&doubts),
+            rules: volume.rules,
         })?;
-        let view = View::new(&volume.geometry, timings, device);
-        Ok(Self { volume, deadline, beater, lease, view })
+        let view = View::new(&volume);
+        Ok(Self { volume, deadline, beater, lease, view, doubts })
     }
 }
 
-pub(super) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Session {
+    /// This computer's time.
+    pub(super) fn now(&self) -> Duration {
+        self.volume.machine.now()
+    }
+
+    pub(super) fn lock<'m, T: ?Sized>(&self, mutex: &'m Mutex<T>) -> MutexGuard<'m, T> {
+        machine::lock(&*self.volume.machine, mutex)
+    }
+
     /// A login whose claim stands.
     ///
     /// # Errors
@@ -93,12 +101,13 @@ impl Session {
         let sector: &SlotSector = &claimed.sector;
         let me = Me { slot, incarnation: sector.incarnation, daemon: sector.daemon_id };
         let superblock = &parts.volume.superblock;
-        let params = semaphore::Params::new(&parts.volume.geometry, &superblock.timings, slot, sector);
+        let mut params = semaphore::Params::new(&parts.volume.geometry, &superblock.timings, slot, sector);
+        params.rules = parts.volume.rules.lock;
         let semaphore = semaphore::open(superblock.lock, params).map_err(|e| {
             Failure::failed("the semaphore cannot be used", e.to_string(), "make the control volume with --lock bakery")
         })?;
-        let now = boottime();
-        match lock(&parts.lease).begin(claimed.write_begun, now) {
+        let now = parts.volume.machine.now();
+        match machine::lock(&*parts.volume.machine, &parts.lease).begin(claimed.write_begun, now) {
             LeaseChange::ExtendTo(until) if parts.deadline.extend(now, until).is_ok() => {}
             _ => return Err(lease_over(LeaseEnd::RanOut)),
         }
@@ -122,12 +131,12 @@ impl Session {
 
     /// May this login still act?
     pub fn is_live(&self) -> bool {
-        self.deadline.get(boottime()).is_live()
+        self.deadline.get(self.now()).is_live()
     }
 
     /// What is left of the lease.
     pub fn lease_left(&self) -> Duration {
-        let now = boottime();
+        let now = self.now();
         match self.deadline.get(now) {
             LeaseView::Live { until } => until.saturating_sub(now),
             _ => Duration::ZERO,
@@ -136,7 +145,7 @@ impl Session {
 
     /// Why the login ended.
     pub fn why_ended(&self) -> Failure {
-        let failure = lease_over(lock(&self.ended).unwrap_or(LeaseEnd::RanOut));
+        let failure = lease_over(self.lock(&self.ended).unwrap_or(LeaseEnd::RanOut));
         if !self.volume.geometry.is_admin(self.me.slot) {
             return failure;
         }
@@ -148,8 +157,8 @@ impl Session {
 
     /// Ends the login for good.
     pub fn end(&self, why: LeaseEnd) {
-        lock(&self.ended).get_or_insert(why);
-        lock(&self.lease).end(why);
+        self.lock(&self.ended).get_or_insert(why);
+        self.lock(&self.lease).end(why);
         self.deadline.end();
     }
 
@@ -158,7 +167,7 @@ impl Session {
     /// # Errors
     /// Damaged tables; a login that is over.
     pub fn poll<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> Result<T, Failure> {
-        let mut view = lock(&self.view);
+        let mut view = self.lock(&self.view);
         self.read(&mut view)?;
         let world = view.world().ok_or_else(|| self.why_ended())?;
         Ok(look(&world))
@@ -166,7 +175,7 @@ impl Session {
 
     /// Grows whenever a poll shows other tables or another page of somebody.
     pub fn changes(&self) -> u64 {
-        lock(&self.view).changes
+        self.lock(&self.view).changes
     }
 
     /// The world of the last poll once more.
@@ -174,7 +183,7 @@ impl Session {
     /// # Errors
     /// When nothing was read yet.
     pub fn look<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> Result<T, Failure> {
-        let view = lock(&self.view);
+        let view = self.lock(&self.view);
         let world = view.world().ok_or_else(|| self.why_ended())?;
         Ok(look(&world))
     }
@@ -192,6 +201,9 @@ impl Session {
 
     /// The owner rewrites a bad sector of its own at once: nobody draws or enters past it, and no lease is extended (section 4).
     fn mend_own_slot(&self, view: &View) {
+        if !self.volume.rules.mend_own_slot {
+            return;
+        }
         let Some(reading) = view.decoder.poll().slot(self.me.slot) else { return };
         let Some(own) = reading.sectors[self.me.incarnation.sector()].valid() else { return };
         let Some(mended) = mend_unused_sector(reading, own) else { return };
@@ -206,7 +218,7 @@ impl Session {
 
     /// Only what the semaphore needs: slots, header, and the lease.
     pub(super) fn poll_slots<T>(&self, look: impl FnOnce(&View) -> T) -> T {
-        let mut view = lock(&self.view);
+        let mut view = self.lock(&self.view);
         view.read_slots();
         self.confirm(&view);
         look(&view)
@@ -214,19 +226,19 @@ impl Session {
 
     /// What keeps an idle login: a poll that confirms the lease, and the own slot whole.
     pub(super) fn keep(&self) {
-        let mut view = lock(&self.view);
+        let mut view = self.lock(&self.view);
         view.read_slots();
         self.confirm(&view);
         self.mend_own_slot(&view);
     }
 
     pub(super) fn view(&self) -> MutexGuard<'_, View> {
-        lock(&self.view)
+        self.lock(&self.view)
     }
 
     fn confirm(&self, view: &View) {
         let poll = view.decoder.poll();
-        if view.stood > self.volume.superblock.timings.margin() / 2 {
+        if self.volume.rules.standstill_ends && view.stood > self.volume.superblock.timings.margin() / 2 {
             self.end(LeaseEnd::StoodStill);
         }
         // An administration slot has no grants: others' commits, while it waits for the semaphore, do not end its lease.
@@ -235,13 +247,18 @@ impl Session {
                 let revoked = tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
                     g.state == GrantState::Revoked && g.slot == self.me.slot && g.incarnation == self.me.incarnation
                 });
+                let revoked = revoked && self.volume.rules.revoked_extends_nothing;
                 GrantsSeen { at: tables.header.commit, revoked }
             }
             None => GrantsSeen { at: CommitNo::default(), revoked: false },
         });
-        let seen = Confirmation::of(poll, &self.me, grants);
-        let now = boottime();
-        let change = lock(&self.lease).confirm(poll.begun, seen, now);
+        let now = self.now();
+        let (read_begun, seen) = if self.volume.rules.confirm_beats {
+            (poll.begun, Confirmation::of(poll, &self.me, grants))
+        } else {
+            (now, Confirmation { own: OwnSlot::Ours, reaped: false, header_valid: true, revoked: false })
+        };
+        let change = self.lock(&self.lease).confirm(read_begun, seen, now);
         match change {
             LeaseChange::None => {}
             LeaseChange::ExtendTo(until) => {
@@ -261,14 +278,14 @@ impl Session {
     /// # Errors
     /// When the lease is over or the device fails; the page is then not on disk for certain.
     pub fn write_page(&self, mut page: ClientPage, version: u64) -> Result<(), Failure> {
-        let mut own = lock(&self.page);
+        let mut own = self.lock(&self.page);
         for (new, old) in page.volumes.iter_mut().zip(&own.volumes) {
             if new.volume == old.volume && new.epoch == old.epoch && old.published > new.published {
                 new.published = old.published;
                 new.modified_ms = old.modified_ms;
             }
         }
-        page.sequence = own.sequence + 1;
+        page.sequence = next_sequence(&own)?;
         self.put_page(&mut own, page)?;
         self.page_version.store(version, Ordering::SeqCst);
         Ok(())
@@ -279,13 +296,13 @@ impl Session {
     /// # Errors
     /// As for [`Self::write_page`].
     pub fn raise(&self, volume: ondisk::Uuid, generation: ondisk::Generation, modified_ms: i64) -> Result<(), Failure> {
-        let mut own = lock(&self.page);
+        let mut own = self.lock(&self.page);
         let mut page = own.clone();
         if let Some(entry) = page.volumes.iter_mut().find(|e| e.volume == volume) {
             entry.published = generation;
             entry.modified_ms = modified_ms;
         }
-        page.sequence = own.sequence + 1;
+        page.sequence = next_sequence(&own)?;
         self.put_page(&mut own, page)
     }
 
@@ -293,27 +310,36 @@ impl Session {
     /// page of that sequence does not read it a second time.
     fn put_page(&self, own: &mut ClientPage, page: ClientPage) -> Result<(), Failure> {
         let geometry = &self.volume.geometry;
-        own.sequence = page.sequence;
+        let rules = &self.volume.rules;
+        if rules.sequence_is_spent {
+            own.sequence = page.sequence;
+        }
+        let sequence = page.sequence;
+        if !rules.page_before_slot {
+            self.stable(self.beater.slot(true, move |s| s.page_sequence = sequence))?;
+        }
         let mut block = vec![0; geometry.page_bytes()];
-        for copy in [0, 1] {
+        let copies: &[usize] = if rules.both_page_copies { &[0, 1] } else { &[0] };
+        for copy in copies.iter().copied() {
             let place = geometry.page_copy(self.me.slot, copy);
             page.encode(place, &mut block);
             self.stable(self.beater.block(place.offset, &block, true))?;
         }
-        let sequence = page.sequence;
-        self.stable(self.beater.slot(true, move |s| s.page_sequence = sequence))?;
+        if rules.page_before_slot {
+            self.stable(self.beater.slot(true, move |s| s.page_sequence = sequence))?;
+        }
         *own = page;
         Ok(())
     }
 
     /// Who holds the semaphore, or is next to, as the last poll showed it.
     pub fn semaphore_holder(&self) -> Option<(ondisk::SlotIndex, ondisk::Ticket)> {
-        semaphore::holder(lock(&self.view).decoder.poll())
+        semaphore::holder(self.lock(&self.view).decoder.poll())
     }
 
     /// The sequence of the own page as it is on disk.
     pub fn page_sequence(&self) -> u64 {
-        lock(&self.page).sequence
+        self.lock(&self.page).sequence
     }
 
     pub(super) fn stable(&self, written: Written) -> Result<(), Failure> {
@@ -336,7 +362,7 @@ impl Session {
     /// When it cannot be written; others then wait for the death time.
     pub fn log_off(&self) -> Result<(), Failure> {
         self.closing.store(true, Ordering::SeqCst);
-        let _alone = lock(&self.semaphore);
+        let _alone = self.volume.rules.log_off_waits.then(|| self.lock(&self.semaphore));
         let written = self.beater.slot(true, |s| {
             s.logged_on = false;
             s.gui = false;
@@ -346,6 +372,14 @@ impl Session {
         self.deadline.end();
         self.stable(written)
     }
+}
+
+/// The sequence goes on over log-ons, from a page that others may have written over.
+fn next_sequence(page: &ClientPage) -> Result<u64, Failure> {
+    page.sequence.checked_add(1).ok_or_else(|| {
+        let why = "its sequence is the last that there is";
+        Failure::damaged("the own page cannot be written", why, "run `volctl check CONTROL`")
+    })
 }
 
 /// The login is over, and why.
@@ -367,7 +401,7 @@ impl Session {
         use std::os::fd::AsFd;
         let file = std::fs::OpenOptions::new().read(true).write(true).open(&self.volume.path)?;
         guardian.hold_lock(file.as_fd()).map_err(std::io::Error::other)?;
-        *lock(&self.ofd) = Some(file);
+        *self.lock(&self.ofd) = Some(file);
         Ok(())
     }
 }

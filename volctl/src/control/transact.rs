@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use lockdriver::lease::LeaseEnd;
 use lockdriver::semaphore::{LockError, OfdOp, OfdResult, Semaphore, Step, Tenure, WriteResult};
-use lockdriver::sys::clock::boottime;
 use lockdriver::transaction::{self, Change, Commit, CommitError, CommitStep, IoResult};
 use ondisk::CommitNo;
 
 use super::beater::Written;
 use super::open::read;
-use super::session::{Session, lock};
+use super::session::Session;
 use crate::engine::ops::Actor;
 use crate::engine::{OpDone, World};
 use crate::wire::outcome::Failure;
@@ -49,9 +48,9 @@ impl Session {
         stop: &dyn Fn() -> bool,
         inside: impl FnOnce(&mut dyn Semaphore, &Tenure) -> Result<Marked<T>, Inside>,
     ) -> Result<T, Failure> {
-        let mut semaphore = lock(&self.semaphore);
+        let mut semaphore = self.lock(&self.semaphore);
         let tenure = self.enter(&mut **semaphore, stop)?;
-        self.beater.tenure(Some(boottime()));
+        self.beater.tenure(Some(self.now()));
         let done = inside(&mut **semaphore, &tenure);
         let done = self.undoubted(&mut **semaphore).and(done);
         let ended = done.as_ref().err().is_some_and(|e| e.ends);
@@ -72,10 +71,10 @@ impl Session {
         if stopped() {
             return Err(told_to_stop());
         }
-        let begun = boottime();
+        let begun = self.now();
         let mut step = machine.begin(begun);
         loop {
-            let now = boottime();
+            let now = self.now();
             if !self.is_live() {
                 return Err(self.why_ended());
             }
@@ -97,10 +96,10 @@ impl Session {
     /// each, also of those between two acquisitions.
     fn tell_of_beats(&self, machine: &mut dyn Semaphore) -> Option<Step> {
         let failed = self.beater.failed_beats();
-        if self.beats_told.swap(failed, Ordering::SeqCst) == failed {
+        if self.beats_told.swap(failed, Ordering::SeqCst) == failed || !self.volume.rules.beats_are_told {
             return None;
         }
-        machine.beat_unknown(boottime())
+        machine.beat_unknown(self.now())
     }
 
     /// Inside, doubt about the own slot ends the incarnation: before each commit, and before anything is released.
@@ -114,29 +113,30 @@ impl Session {
     fn carry_out(&self, machine: &mut dyn Semaphore, step: Step, mark: Option<CommitNo>) -> Step {
         match step {
             Step::WriteSlot { fields, durable } => {
+                let keeps_mark = self.volume.rules.mark;
                 let written = self.beater.semaphore_slot(durable, move |s| {
                     fields.put(s);
-                    if let Some(mark) = mark {
+                    if let Some(mark) = mark.filter(|_| keeps_mark) {
                         s.acknowledged = s.acknowledged.max(mark);
                     }
                 });
-                machine.slot_written(result_of(written), boottime())
+                machine.slot_written(result_of(written), self.now())
             }
             Step::Poll => self.polled(machine),
             Step::WaitThenPoll(wait) => {
-                std::thread::sleep(wait);
+                self.volume.machine.sleep(wait);
                 self.polled(machine)
             }
             Step::Ofd(op) => {
                 let result = self.ofd(op);
-                machine.ofd_done(result, boottime())
+                machine.ofd_done(result, self.now())
             }
             over @ (Step::Entered(_) | Step::Left | Step::Failed(_)) => over,
         }
     }
 
     fn polled(&self, machine: &mut dyn Semaphore) -> Step {
-        self.poll_slots(|view| machine.polled(view.decoder.poll(), &view.watch, boottime()))
+        self.poll_slots(|view| machine.polled(view.decoder.poll(), &view.watch, self.now()))
     }
 
     fn leave(&self, machine: &mut dyn Semaphore, mark: Option<CommitNo>) -> Result<(), Failure> {
@@ -186,6 +186,9 @@ impl Session {
 
     /// The first act inside: the header, and everything that changed since.
     fn look_again(&self, tenure: &Tenure) -> Result<(), Inside> {
+        if !self.volume.rules.look_again {
+            return Ok(());
+        }
         self.admitted(tenure)?;
         let mut view = self.view();
         view.load_tables()?;
@@ -220,7 +223,7 @@ impl Session {
     ) -> Result<CommitNo, Inside> {
         self.retest(machine)?;
         let base = self.view().tables().map(|t| (**t).clone()).ok_or_else(|| self.why_ended())?;
-        let mut commit = Commit::new(&self.volume.geometry, tenure, base, change);
+        let mut commit = Commit::with_rules(&self.volume.geometry, self.volume.rules.commit, tenure, base, change);
         loop {
             let result = match commit.step() {
                 CommitStep::Read { offset, len } => {
@@ -247,7 +250,7 @@ impl Session {
     }
 
     fn ofd(&self, op: OfdOp) -> OfdResult {
-        let mut file = lock(&self.ofd);
+        let mut file = self.lock(&self.ofd);
         if file.is_none() {
             *file = std::fs::OpenOptions::new().read(true).write(true).open(&self.volume.path).ok();
         }

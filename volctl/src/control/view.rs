@@ -1,18 +1,19 @@
 //! What polls show: slots, header, tables and pages, each read again only when it changed.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lockdriver::device::{AlignedBuf, BlockDevice};
 use lockdriver::pace::Pace;
 use lockdriver::poll::PollDecoder;
-use lockdriver::sys::clock::boottime;
 use lockdriver::tables::{IoResult, LoadStep, Loader, Tables};
 use lockdriver::watch::Watch;
 use ondisk::elect::{self, SlotView};
 use ondisk::{ClientPage, CommitNo, Geometry, Incarnation, SlotIndex, Timings};
 
-use super::open::read;
+use super::machine::Machine;
+use super::open::{ControlVolume, read};
+use super::rules::Rules;
 use crate::engine::ops::unreadable_up_to;
 use crate::engine::{PageView, Peer, World};
 use crate::wire::outcome::Failure;
@@ -29,6 +30,8 @@ pub struct View {
     geometry: Geometry,
     timings: Timings,
     device: Arc<dyn BlockDevice>,
+    machine: Arc<dyn Machine>,
+    rules: Rules,
     area: AlignedBuf,
     /// Slots and header.
     pub decoder: PollDecoder,
@@ -51,13 +54,15 @@ pub struct View {
 
 impl View {
     /// Nothing read yet.
-    pub fn new(geometry: &Geometry, timings: Timings, device: Arc<dyn BlockDevice>) -> Self {
+    pub fn new(volume: &ControlVolume) -> Self {
+        let geometry = &volume.geometry;
+        let timings = volume.superblock.timings;
         let area = geometry.poll_area();
         let len = usize::try_from(area.end - area.start).expect("a checked geometry's poll area fits memory");
         Self {
             area: AlignedBuf::zeroed(len),
-            decoder: PollDecoder::new(geometry.clone()),
-            watch: Watch::new(geometry, timings.dead()),
+            decoder: PollDecoder::new(geometry.clone()).with_rules(volume.rules.lock),
+            watch: Watch::new(geometry, timings.dead()).with_rules(volume.rules.lock),
             pace: Pace::new(geometry.slot_count(), timings.beat()),
             stood: Duration::ZERO,
             tables: None,
@@ -70,14 +75,16 @@ impl View {
             ended: Duration::ZERO,
             geometry: geometry.clone(),
             timings,
-            device,
+            device: Arc::clone(&volume.device),
+            machine: Arc::clone(&volume.machine),
+            rules: volume.rules,
         }
     }
 
     /// Reads slots and header in one go; a read that fails is repeated sector by sector.
     pub fn read_slots(&mut self) {
         let start = self.geometry.poll_area().start;
-        let begun = boottime();
+        let begun = self.machine.now();
         let mut unreadable = Vec::new();
         if self.device.read_at(start, &mut self.area).is_err() {
             let step = self.geometry.stride().min(ondisk::superblock::SUPERBLOCK_BYTES as usize);
@@ -92,7 +99,7 @@ impl View {
             }
         }
         self.begun = begun;
-        self.ended = boottime();
+        self.ended = self.machine.now();
         let poll = self.decoder.decode(&self.area, &unreadable, begun, self.ended);
         self.watch.observe(poll);
         self.stood = self.pace.observe(poll);
@@ -156,14 +163,15 @@ impl View {
                     return Ok(());
                 }
                 LoadStep::Retry => {
-                    let since = *self.torn_since.get_or_insert_with(boottime);
-                    if boottime().saturating_sub(since) > self.timings.beat() {
+                    let now = self.machine.now();
+                    let since = *self.torn_since.get_or_insert(now);
+                    if now.saturating_sub(since) > self.timings.beat() {
                         let findings = loader.give_up();
                         if !findings.is_empty() {
                             return Err(damaged(&findings));
                         }
                     }
-                    std::thread::sleep(Duration::from_millis(2));
+                    self.machine.sleep(Duration::from_millis(2));
                 }
                 LoadStep::Damaged(findings) => return Err(damaged(&findings)),
             }
@@ -201,9 +209,11 @@ impl View {
     }
 
     fn page(&mut self, slot: SlotIndex, incarnation: Incarnation, sequence: u64) -> PageView {
+        let older_page_is_unknown = self.rules.older_page_is_unknown;
         let current = |cached: &CachedPage| {
             let page = cached.page.as_ref()?;
-            (page.incarnation == incarnation && page.sequence >= sequence).then(|| PageView::Current(Arc::clone(page)))
+            let newer = page.sequence >= sequence || !older_page_is_unknown;
+            (page.incarnation == incarnation && newer).then(|| PageView::Current(Arc::clone(page)))
         };
         let cached = &self.pages[slot.index()];
         if cached.asked == Some((incarnation, sequence))
@@ -223,7 +233,7 @@ impl View {
 
     /// The world of the last poll; None before the tables were ever read.
     pub fn world(&self) -> Option<World<'_>> {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let wall = self.machine.wall();
         Some(World {
             now: self.ended,
             begun: self.begun,

@@ -1,15 +1,22 @@
 //! The daemon's configuration: TOML as in section 9, defaults, and checks that name the key and the line.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use lockdriver::trust::{Untrusted, check_owner};
 use serde::Deserialize;
 
 use crate::units::{deserialize_duration, format_duration};
 use crate::wire::client::DEFAULT_SOCKET;
 use crate::wire::names::check_name;
 use crate::wire::outcome::Failure;
+
+/// The most bytes of a configuration file.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// When the file system is checked after a takeover from a dead writer (section 7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -159,11 +166,11 @@ impl Config {
     /// # Errors
     /// A [`Failure`]: exit 2 for anything wrong in it (with key and line), 1 when it cannot be read.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = read_trusted(path).map_err(|error| {
             Failure::failed(
                 format!("cannot read the configuration {}", path.display()),
                 error.to_string(),
-                "name the file with --config, and check who may read it",
+                "name the file with --config, and check who may read and who may write it",
             )
         })?;
         Self::parse(&text, path)
@@ -261,6 +268,22 @@ impl HooksConfig {
         }
         Ok(())
     }
+}
+
+/// The configuration names programs that run as the daemon's user: nobody else may have written it.
+fn read_trusted(path: &Path) -> io::Result<String> {
+    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, Untrusted::NotAFile));
+    }
+    check_owner(&metadata).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+    let mut text = String::new();
+    (&mut file).take(BYTES_MAX).read_to_string(&mut text)?;
+    if file.read(&mut [0])? > 0 {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 fn check_path(key: &str, path: &Path) -> Result<(), String> {
@@ -373,5 +396,26 @@ mod tests {
         let failure = Config::load(Path::new("/no/such/volctl.toml")).expect_err("not there");
         assert!(failure.what.contains("/no/such/volctl.toml"));
         assert_eq!(failure.exit, ExitCode::Failed);
+    }
+
+    /// Somebody else's file would name the programs that run as root; a pipe would be waited for without end.
+    #[test]
+    fn a_file_that_others_may_write_is_not_believed_and_a_pipe_not_waited_for() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a directory");
+        let (file, pipe) = (dir.path().join("volctl.toml"), dir.path().join("pipe"));
+        std::fs::write(&file, LEAST).expect("a file");
+        let with = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a mode");
+            Config::load(&file)
+        };
+        assert!(with(0o640).is_ok());
+        let failure = with(0o662).expect_err("not believed");
+        assert!(failure.why.contains("chmod go-w"), "{failure:?}");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+        assert!(Config::load(&pipe).expect_err("a pipe").why.contains("no regular file"));
+        with(0o600).expect("again");
+        std::fs::write(&file, format!("{LEAST}#{}", "x".repeat(2 << 20))).expect("a file");
+        assert!(Config::load(&file).expect_err("too long").why.contains("longer than"));
     }
 }

@@ -98,9 +98,10 @@ impl<'a> Driver<'a> {
         let (report, ops_done) = unbounded();
         let session = Arc::clone(&login.session);
         let pace = Pace::new(session.volume.superblock.timings.poll());
+        let switches = login.engine.switches();
         let work = move || {
             for (tag, op) in inbox {
-                let done = session.transact(&mut |actor, world| ops::apply(&op, actor, world));
+                let done = session.transact(&mut |actor, world| ops::apply_with(switches, &op, actor, world));
                 if report.send((tag, done)).is_err() {
                     return;
                 }
@@ -283,8 +284,8 @@ impl<'a> Driver<'a> {
             Event::GatesClosed => {}
             Event::Gone => {
                 self.guardian_gone = true;
-                self.services.note("guardian.lost", "the guardian is gone: every gate is closed at once");
                 self.leave_then_return();
+                self.services.note("guardian.lost", "the guardian is gone: every gate is closed at once");
             }
         }
     }
@@ -445,15 +446,14 @@ impl<'a> Driver<'a> {
     }
 
     fn lost(mut self, why: Failure) -> Ended {
+        self.login.session.deadline.end();
+        // The guardian closes every gate now. One that is gone or stands still does not, and no later moment would do: the
+        // next login may be long in coming. Before anything else, which could hang or fail.
+        let closed = if self.guardian_gone || self.warned { self.place.close_own() } else { Ok(()) };
         self.services.note_trouble("lease.lost", &why);
         self.services.fenced(&why);
         self.callers.end(&why);
-        self.login.session.deadline.end();
-        // The guardian closes every gate now. One that is gone or stands still does not, and no later moment would do: the
-        // next login may be long in coming.
-        if (self.guardian_gone || self.warned)
-            && let Err(failure) = self.place.close_own()
-        {
+        if let Err(failure) = closed {
             self.services.note_trouble("gate.fenced", &failure);
         }
         // A job under way holds the workshop for as long as it has gates and mounts in hand.

@@ -18,6 +18,8 @@ use crate::wire::outcome::Failure;
 use crate::wire::status::Warning;
 
 mod file;
+#[doc(hidden)]
+pub use file::events_of;
 
 use file::EventFile;
 

@@ -11,7 +11,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::config::HooksConfig;
 use crate::wire::call::Answer3;
-use crate::wire::outcome::Failure;
+use crate::wire::outcome::{Failure, safe_lines};
 
 mod run;
 
@@ -256,8 +256,8 @@ impl Runner {
         ];
         variables.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
         for (_, value) in &mut variables {
-            // A message comes from another host, and no variable can hold a NUL.
-            *value = value.replace('\0', "\u{fffd}");
+            // A message comes from another host: no variable can hold a NUL, and a hook may print it on a terminal.
+            *value = safe_lines(value);
         }
         variables
     }

@@ -8,6 +8,7 @@ mod writer;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,10 +24,12 @@ use crate::engine::{Job, JobDone};
 use crate::volumes::busy::{BusyProcess, Scope, who_holds};
 use crate::volumes::identify::{self, Identity};
 use crate::volumes::inflight::{self, Inflight};
+use crate::volumes::mounting::DetachedMount;
 use crate::volumes::mounting::root::MountRoot;
+use crate::volumes::opening::{OpeningError, Origin, open_volume};
 use crate::volumes::publish::Sample;
 use crate::volumes::publish::snapshots::forget_device;
-use crate::wire::outcome::Failure;
+use crate::wire::outcome::{Failure, one_line};
 use ondisk::FsKind;
 
 /// How long a file system check after a takeover may take (section 7).
@@ -44,6 +47,7 @@ struct ReadGate {
 #[derive(Debug)]
 struct WriteGate {
     number: u32,
+    mount_id: u64,
     sample: Option<Sample>,
     /// Sectors written when the last probe looked.
     written: Option<u64>,
@@ -62,6 +66,15 @@ pub struct Gates {
     old: Vec<ReadGate>,
     writer: Option<WriteGate>,
     inflight: Option<Inflight>,
+    /// Under which name it is mounted, whatever the tables call it by now.
+    name: Option<String>,
+}
+
+impl Gates {
+    fn has_mount(&self, id: u64) -> bool {
+        let reads = self.reader.iter().chain(&self.old).any(|gate| gate.mount_id == id);
+        reads || self.writer.as_ref().is_some_and(|gate| gate.mount_id == id)
+    }
 }
 
 /// What a job needs to know of its volume.
@@ -73,6 +86,8 @@ pub struct Spec {
     pub name: String,
     /// Where its device is on this host.
     pub device: PathBuf,
+    /// Who says so.
+    pub origin: Origin,
     /// How it is recognised.
     pub identity: Identity,
     /// Its file system.
@@ -90,6 +105,7 @@ impl Spec {
         Self {
             uuid: table.uuid,
             name: table.name.to_string(),
+            origin: if device.is_some() { Origin::Configuration } else { Origin::Tables },
             device: device.unwrap_or_else(|| PathBuf::from(table.device.as_str())),
             identity: Identity {
                 kind: table.fs,
@@ -116,6 +132,8 @@ pub struct Workshop {
     /// Configuration `takeover_check = "before"`.
     pub check_before: bool,
     gates: Mutex<BTreeMap<Uuid, Arc<Mutex<Gates>>>>,
+    /// Held while a mount is put into a place, so that no two volumes of one name come into it together.
+    placing: Mutex<()>,
 }
 
 /// A job that came to its end.
@@ -143,7 +161,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Workshop {
     /// For one login.
     pub fn new(session: Arc<Session>, guardian: Option<Guardian>, root: MountRoot, check_before: bool) -> Self {
-        Self { session, guardian, root, check_before, gates: Mutex::new(BTreeMap::new()) }
+        Self { session, guardian, root, check_before, gates: Mutex::default(), placing: Mutex::default() }
     }
 
     /// Runs a job on a thread of its own and reports its end.
@@ -153,7 +171,9 @@ impl Workshop {
         let report = ended.clone();
         let run = move || {
             let gates = Arc::clone(lock(&shop.gates).entry(volume).or_default());
-            let done = shop.run(&spec, &job, &mut lock(&gates));
+            // Without a word of its end a job would count as running for ever, and the login could never end.
+            let ran = catch_unwind(AssertUnwindSafe(|| shop.run(&spec, &job, &mut lock(&gates))));
+            let done = ran.unwrap_or_else(|_| JobDone::Lost(failed(&spec, "a job broke off", &"see the daemon's log")));
             drop(shop);
             // The loop may have ended; then nobody needs to know.
             let _ = ended.send(Finished { volume, done });
@@ -168,6 +188,15 @@ impl Workshop {
         if self.guardian.is_none() {
             return gateless(job);
         }
+        let name = gates.name.get_or_insert_with(|| spec.name.clone()).clone();
+        let done = self.run_gated(&Spec { name, ..spec.clone() }, job, gates);
+        if gates.reader.is_none() && gates.writer.is_none() {
+            gates.name = None;
+        }
+        done
+    }
+
+    fn run_gated(&self, spec: &Spec, job: &Job, gates: &mut Gates) -> JobDone {
         let done = match job {
             Job::MountReader { generation } => self.mount_reader(spec, *generation, gates),
             Job::UnmountReader { force } => Ok(self.unmount_reader(spec, *force, gates)),
@@ -199,12 +228,13 @@ impl Workshop {
 
     /// Opens the device and proves, on the very descriptor that the guardian gets, that it is the volume that the table means.
     fn prove(&self, spec: &Spec, write: bool) -> Result<File, Failure> {
-        let file = File::options().read(true).write(write).open(&spec.device).map_err(|e| {
-            Failure::failed(
-                format!("{}: the device {} cannot be opened", spec.name, spec.device.display()),
-                e.to_string(),
-                "attach it, or name its path in [devices] of the configuration",
-            )
+        let file = open_volume(&spec.device, spec.origin, write).map_err(|e| {
+            let what = format!("{}: the device {} cannot be opened", spec.name, spec.device.display());
+            let next = "attach it, or name its path in [devices] of the configuration";
+            match e {
+                OpeningError::Io(_) => Failure::failed(what, e.to_string(), next),
+                _ => Failure::refused(what, format!("rule device: {e}"), next),
+            }
         })?;
         if spec.identity.offset_bytes > 0 {
             prove_envelope(&file, spec)?;
@@ -239,6 +269,31 @@ impl Workshop {
             );
         }
         Ok(gate)
+    }
+
+    /// What is mounted in the volume's place, if anything is, is the volume's own: a table may have two volumes of one name,
+    /// and whoever owns the root directory of a volume may mount something over it.
+    fn own_place(&self, spec: &Spec, gates: &Gates) -> Result<(), Failure> {
+        let found = self.root.mounted_id(&spec.name).map_err(|e| failed(spec, "its place cannot be looked at", &e))?;
+        match found {
+            Some(id) if !gates.has_mount(id) => Err(Failure::refused(
+                format!("{}: its place is taken", spec.name),
+                format!(
+                    "rule one place, one volume: something else is mounted at {}, in its place or over it",
+                    self.root.path_of(&spec.name).display()
+                ),
+                "unmount it (findmnt shows it); `volctl check` tells of two volumes of one name",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a mount into the volume's place, under the one that is there if it is its own.
+    fn put_in_place(&self, spec: &Spec, gates: &Gates, mount: DetachedMount) -> Result<u64, Failure> {
+        let _one_by_one = lock(&self.placing);
+        self.own_place(spec, gates)?;
+        let placed = self.root.switch_beneath(mount, &spec.name);
+        placed.map(|placed| placed.mount_id).map_err(|e| failed(spec, "its mount cannot be put in its place", &e))
     }
 
     fn measure_inflight(&self, spec: &Spec, gates: &mut Gates) -> u64 {
@@ -291,10 +346,11 @@ fn to_busy(found: Vec<BusyProcess>) -> Vec<Busy> {
     let mut busy: Vec<Busy> = found
         .into_iter()
         .map(|b| Busy {
-            program: b.program,
+            // Any user names his programs and files, and this goes to other hosts.
+            program: one_line(&b.program),
             pid: u32::try_from(b.pid).unwrap_or(0),
             user: b.user,
-            path: b.path.display().to_string(),
+            path: one_line(&b.path.display().to_string()),
         })
         .collect();
     busy.dedup_by_key(|b| b.pid);

@@ -19,8 +19,8 @@ use crate::control::claim::{Claim, claim};
 use crate::control::host::{HostLock, guardian_lock, host_name, random};
 use crate::control::open::ControlVolume;
 use crate::control::session::{Parts, Session};
-use crate::control::view::read_page;
-use crate::engine::{Engine, Periods, Setup, TableOp, ops};
+use crate::control::view::{View, read_page};
+use crate::engine::{Engine, Periods, Setup, Switches, TableOp, ops};
 use crate::volumes::mounting::root::{MountRoot, prepare_mount_root};
 use crate::wire::outcome::Failure;
 
@@ -54,10 +54,10 @@ impl Place {
     pub fn find(config: &Config) -> Result<Self, Failure> {
         let volume = ControlVolume::open_first(&config.control, Access::ReadWrite, None)?;
         one_control_volume(config, &volume)?;
-        let mut parts = Parts::new(volume.clone(), SlotIndex(0)).map_err(|e| no_means(&e))?;
-        parts.view.read_slots();
-        parts.view.load_tables()?;
-        let slot = parts.view.tables().and_then(|t| t.find_client(&config.client)).map(|(slot, _)| slot);
+        let mut view = View::new(&volume);
+        view.read_slots();
+        view.load_tables()?;
+        let slot = view.tables().and_then(|t| t.find_client(&config.client)).map(|(slot, _)| slot);
         let Some(slot) = slot else {
             return Err(Failure::refused(
                 format!("client {} is unknown", config.client),
@@ -71,8 +71,8 @@ impl Place {
         end_old(&guardian_lock(volume.superblock.uuid, slot.0), patience).map_err(|e| old_stays(&e))?;
         let bad = |e: &dyn std::fmt::Display| bad_root(&config.mount_root, e);
         let root = prepare_mount_root(&config.mount_root).map_err(|e| bad(&e))?;
-        let directory = File::open(&config.mount_root).map_err(|e| bad(&e))?;
-        let root_lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        let private = root.open_private().map_err(|e| bad(&e))?;
+        let root_lock = Flock::lock(private, FlockArg::LockExclusiveNonblock).map_err(|_| {
             Failure::busy(
                 format!("{} cannot be the mount root", config.mount_root.display()),
                 "another daemon uses it",
@@ -172,7 +172,7 @@ pub fn log_on(
     let mut paths = config.control.clone();
     paths.rotate_left(tries % config.control.len().max(1));
     let volume = ControlVolume::open_first(&paths, Access::ReadWrite, Some(place.volume.superblock.uuid))?;
-    let mut parts = Parts::new(volume.clone(), place.slot).map_err(|e| no_means(&e))?;
+    let mut parts = Parts::new(volume.clone(), place.slot, Arc::new(place.lock.doubts())).map_err(|e| no_means(&e))?;
     parts.view.read_slots();
     parts.view.load_tables()?;
     let tables = parts
@@ -187,7 +187,7 @@ pub fn log_on(
         &volume,
         Claim {
             slot: place.slot,
-            lock: &place.lock,
+            host: place.lock.host,
             record,
             highest: tables.header.commit,
             page_sequence: old_page.sequence,
@@ -308,6 +308,7 @@ fn make_engine(
         answers: old_page.answers,
         page_sequence: old_page.sequence,
         seed: u64::from_le_bytes(random()?),
+        switches: Switches::ALL,
     };
     Ok(Engine::new(setup, session.volume.geometry.max_volumes()))
 }

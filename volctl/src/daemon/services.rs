@@ -1,10 +1,13 @@
 //! What runs beside the loop: event log, hooks, service manager, the memory of manual unmounts.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
+use lockdriver::trust::open_regular;
 use ondisk::client_page::AnswerVerdict;
 use ondisk::{Message, Uuid};
 
@@ -21,6 +24,9 @@ use crate::wire::outcome::Failure;
 const HOOKS_LAST: Duration = Duration::from_secs(5);
 /// How long the last word of the user may take to be written at the end.
 const MEMORY_LAST: Duration = Duration::from_secs(1);
+
+/// The most bytes of it: a UUID each for as many volumes as there can be.
+const MEMORY_BYTES: u64 = 64 << 10;
 
 /// The services of one daemon.
 pub struct Services {
@@ -176,7 +182,11 @@ impl Memory {
         if let Some(wanted) = &lock(&self.kept).wanted {
             return wanted.clone();
         }
-        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let mut text = String::new();
+        if let Ok(file) = open_regular(&self.path, File::options().read(true)) {
+            // What is too long is cut, and is no list then.
+            let _ = file.take(MEMORY_BYTES).read_to_string(&mut text);
+        }
         serde_json::from_str(&text).unwrap_or_default()
     }
 
@@ -222,7 +232,9 @@ fn write_newest(path: &Path, kept: &Mutex<Kept>) {
         };
         let written = serde_json::to_string(&wanted).map_err(std::io::Error::other).and_then(|text| {
             let fresh = path.with_extension("new");
-            std::fs::write(&fresh, text)?;
+            let mut options = File::options();
+            let mut file = open_regular(&fresh, options.write(true).create(true).truncate(true))?;
+            file.write_all(text.as_bytes())?;
             std::fs::rename(&fresh, path)
         });
         if let Err(e) = written {

@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
+use lockdriver::trust::{self, open_lock_file};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -35,6 +36,8 @@ pub use peer::{ACTING_GROUP, Peer, PeerCheck, may_act};
 pub const CONNECTIONS_MAX: usize = 64;
 /// Of these, how many may be held by peers that may only look: so that they cannot lock out those who may act.
 pub const LOOKERS_MAX: usize = 48;
+/// And how many by one user other than root and the daemon's own: so that one who floods the socket is alone in that.
+pub const USER_MAX: usize = 16;
 
 /// A call that has passed all checks, with the way back.
 #[derive(Debug)]
@@ -67,9 +70,21 @@ struct Limits {
 #[derive(Default)]
 struct Connections {
     next_id: u64,
-    /// A clone of each stream, to end it at shutdown.
-    open: HashMap<u64, UnixStream>,
+    /// A clone of each stream, to end it at shutdown, and whose it is.
+    open: HashMap<u64, (UnixStream, u32)>,
     lookers: usize,
+}
+
+impl Connections {
+    /// Why this user gets no further connection; None: there is room.
+    fn full(&self, uid: u32) -> Option<String> {
+        if self.open.len() >= CONNECTIONS_MAX {
+            return Some(format!("{CONNECTIONS_MAX} are open already"));
+        }
+        let own = uid == 0 || uid == nix::unistd::geteuid().as_raw();
+        let of_user = self.open.values().filter(|(_, theirs)| *theirs == uid).count();
+        (!own && of_user >= USER_MAX).then(|| format!("user {uid} has {USER_MAX} open already"))
+    }
 }
 
 impl Shared {
@@ -124,6 +139,7 @@ impl SocketServer {
             )
         };
         make_directory(path).map_err(failed)?;
+        check_directory(path)?;
         let lock = take_lock(path)?;
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -182,7 +198,7 @@ impl SocketServer {
 
     fn shut(&self, how: Shutdown) {
         self.shared.connections(|all| {
-            for stream in all.open.values() {
+            for (stream, _) in all.open.values() {
                 // A peer that is gone already needs no more.
                 let _ = stream.shutdown(how);
             }
@@ -205,13 +221,26 @@ fn make_directory(path: &Path) -> io::Result<()> {
     fs::set_permissions(parent, fs::Permissions::from_mode(0o755))
 }
 
+/// In a directory of others the socket could be another's by the time that somebody connects to it.
+fn check_directory(path: &Path) -> Result<(), Failure> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let checked = fs::metadata(parent).map(|metadata| trust::check_owner(&metadata));
+    let why = match checked {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(why)) => format!("{}: {why}", parent.display()),
+        Err(error) => format!("{}: {error}", parent.display()),
+    };
+    let what = format!("cannot listen at {}", path.display());
+    Err(Failure::failed(what, why, "put the socket into a directory that only root may change, such as /run/volctl"))
+}
+
 /// Takes the lock file beside the socket: two daemons that start at once cannot both find a stale socket.
 fn take_lock(path: &Path) -> Result<Flock<fs::File>, Failure> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
     let what = format!("cannot listen at {}", path.display());
-    let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(|error| {
+    let file = open_lock_file(&name).map_err(|error| {
         Failure::failed(&what, format!("{}: {error}", name.display()), "check the directory and who owns it")
     })?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| in_use(&what))
@@ -275,17 +304,19 @@ struct Registered {
 }
 
 impl Registered {
-    fn new(shared: &Arc<Shared>, stream: &UnixStream) -> Option<Self> {
-        let clone = stream.try_clone().ok()?;
+    /// # Errors
+    /// Why there is no room.
+    fn new(shared: &Arc<Shared>, stream: &UnixStream, uid: u32) -> Result<Self, String> {
+        let clone = stream.try_clone().map_err(|error| error.to_string())?;
         let id = shared.connections(|all| {
-            if all.open.len() >= CONNECTIONS_MAX {
-                return None;
+            if let Some(why) = all.full(uid) {
+                return Err(why);
             }
             all.next_id += 1;
-            all.open.insert(all.next_id, clone);
-            Some(all.next_id)
+            all.open.insert(all.next_id, (clone, uid));
+            Ok(all.next_id)
         })?;
-        Some(Self { shared: Arc::clone(shared), id, looker: false })
+        Ok(Self { shared: Arc::clone(shared), id, looker: false })
     }
 
     /// Counts it among those who may only look; false when there are too many of them.

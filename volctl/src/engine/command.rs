@@ -16,7 +16,7 @@ use crate::wire::outcome::Failure;
 pub struct CommandId(pub u64);
 
 /// A command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Ask for write access; with `wait` the replies go on until it is there.
     Request {
@@ -73,7 +73,7 @@ pub enum Command {
 }
 
 /// How a command goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// Something on the way; more comes.
     Progress {
@@ -100,7 +100,7 @@ pub enum Reply {
 }
 
 /// A command that waits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Waiter {
     pub id: CommandId,
     pub volume: Uuid,
@@ -111,7 +111,7 @@ pub(crate) struct Waiter {
 }
 
 /// For what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Waiting {
     /// The request: on disk, then mounted.
     Write { request: RequestId, wait: bool },

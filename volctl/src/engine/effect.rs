@@ -7,7 +7,7 @@ use super::ops::TableOp;
 use crate::wire::outcome::Failure;
 
 /// Something for the driver to carry out.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum Effect {
     /// Write the own page (both copies) and then the slot with its sequence; later effects wait for it.
     Page,
@@ -34,7 +34,7 @@ pub enum Effect {
 }
 
 /// Whose outcome a transaction's end is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpTag {
     /// A volume's.
     Volume(Uuid),
@@ -45,7 +45,7 @@ pub enum OpTag {
 }
 
 /// A blocking job, run on a thread of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Job {
     /// Open a read gate, mount, and put it in the place of what is mounted.
     MountReader {
@@ -101,7 +101,7 @@ pub enum Job {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Hash)]
 pub enum JobDone {
     /// The reader sees this generation; `lingering` ones still have open files.
     ReaderMounted {
@@ -165,7 +165,7 @@ pub enum JobDone {
 }
 
 /// A program that keeps a volume busy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Busy {
     /// Its name.
     pub program: String,
@@ -193,7 +193,7 @@ pub fn busy_words(busy: &[Busy]) -> String {
 }
 
 /// What a look at a mounted volume shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Probe {
     /// Bytes free.
     pub free: u64,
@@ -208,7 +208,7 @@ pub struct Probe {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FactKind {
     /// Somebody asks for a volume that this client writes.
     Request,
@@ -260,7 +260,7 @@ impl FactKind {
 }
 
 /// Something that happened, for hooks and the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fact {
     /// What.
     pub kind: FactKind,

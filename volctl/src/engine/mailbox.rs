@@ -17,7 +17,7 @@ use crate::wire::outcome::Failure;
 const SHORT_WAIT: Duration = Duration::from_secs(60);
 
 /// What the mailbox remembers between polls.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Mailbox {
     /// Requests of others that were told to the person.
     told: BTreeSet<RequestId>,
@@ -279,7 +279,7 @@ impl Engine {
                 continue;
             }
             self.follow_writer(&request, table);
-            if let Some((from, answer)) = Self::answer_in_pages(&request, table, world) {
+            if let Some((from, answer)) = self.answer_in_pages(&request, table, world) {
                 self.hear(table, from, &answer, world);
             }
             if world.now >= since + self.setup.periods.request_timeout {
@@ -294,10 +294,17 @@ impl Engine {
     }
 
     /// What the writer says; with no writer, what the one says who was asked last. Older words of others do not count.
-    fn answer_in_pages(request: &Request, table: &VolumeTable, world: &World<'_>) -> Option<(SlotIndex, Answer)> {
+    fn answer_in_pages(
+        &self,
+        request: &Request,
+        table: &VolumeTable,
+        world: &World<'_>,
+    ) -> Option<(SlotIndex, Answer)> {
         let asked = table.writer.map_or(request.to, |g| g.slot);
         let page = world.peer(asked)?.current_page()?;
-        page.answers.iter().find(|a| a.request == request.id).map(|a| (asked, a.clone()))
+        let by_volume = |a: &&Answer| a.to == self.me() && a.volume == request.volume;
+        let is_to = |a: &&Answer| a.request == request.id || !self.setup.switches.answers_by_id && by_volume(a);
+        page.answers.iter().find(is_to).map(|a| (asked, a.clone()))
     }
 
     /// `to` follows the volume's writer, the id stays.

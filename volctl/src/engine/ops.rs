@@ -13,11 +13,12 @@ use ondisk::{
 };
 
 use super::rules;
+use super::switches::Switches;
 use super::world::{Peer, World};
 use crate::wire::outcome::Failure;
 
 /// A change of the tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TableOp {
     /// The log-on transaction: ends the own older grants, the first way, or reaps the own older incarnations (section 6).
     LogOn {
@@ -82,7 +83,7 @@ pub enum TableOp {
 }
 
 /// What a transaction did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OpDone {
     /// Committed, under this epoch.
     Committed {
@@ -106,8 +107,16 @@ pub struct Actor {
 
 /// The change that `op` makes now, or why it may not be. None: nothing to change.
 pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Change>, Failure> {
+    apply_with(Switches::ALL, op, actor, world)
+}
+
+/// As [`apply`], with some rules taken out: for tests that show what each is there for.
+#[doc(hidden)]
+pub fn apply_with(on: Switches, op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Change>, Failure> {
     match op {
-        TableOp::LogOn { host, first_way } => log_on(actor, world, host, *first_way).map(Some),
+        TableOp::LogOn { host, first_way } => {
+            log_on(actor, world, host, *first_way || !on.second_way_keeps_grants).map(Some)
+        }
         TableOp::TakeGrant { volume, request, clean_only, inflight, outwaited, next_over } => {
             let take = Take {
                 request: *request,
@@ -116,9 +125,9 @@ pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Cha
                 outwaited: *outwaited,
                 next_over: *next_over,
             };
-            take_grant(actor, world, *volume, take).map(Some)
+            take_grant(on, actor, world, *volume, take).map(Some)
         }
-        TableOp::Hold { volume, epoch } => hold(actor, world, *volume, *epoch).map(Some),
+        TableOp::Hold { volume, epoch } => hold(on, actor, world, *volume, *epoch).map(Some),
         TableOp::Release { volume, epoch, generation, clean, modified_ms, checked, next } => {
             let (index, mut table) = own_grant(actor, world, *volume, *epoch)?;
             let revoked = table.writer.take().is_some_and(|g| g.state == GrantState::Revoked);
@@ -126,7 +135,7 @@ pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Cha
                 table.last = (*generation).max(table.last);
                 table.modified_ms = *modified_ms;
             }
-            if *clean {
+            if *clean || !on.dirty_until_published {
                 table.dirty_since = 0;
             }
             if *checked {
@@ -142,7 +151,7 @@ pub fn apply(op: &TableOp, actor: Actor, world: &World<'_>) -> Result<Option<Cha
             Ok(Some(volume_change(index, table)))
         }
         TableOp::Revoke { volume, epoch, request } => revoke(actor, world, *volume, *epoch, *request),
-        TableOp::Reap { dead } => Ok(reap(world, dead)),
+        TableOp::Reap { dead } => Ok(reap(on, world, dead)),
     }
 }
 
@@ -222,11 +231,11 @@ struct Take {
     next_over: Option<NextWriter>,
 }
 
-fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Result<Change, Failure> {
+fn take_grant(on: Switches, actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Result<Change, Failure> {
     let (index, mut table) = find(world, volume)?;
     rules::may_ask(world, actor.slot, &table)?;
     if let Some(grant) = table.writer {
-        if !rules::grant_is_over(world, &grant, volume, take.outwaited) {
+        if on.grant_looks_again && !rules::is_over(on, world, &grant, volume, take.outwaited) {
             return Err(rules::held(world, &grant));
         }
         if grant.state != GrantState::Pending && !world.holder_left(&grant) {
@@ -234,7 +243,7 @@ fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Resu
         }
     }
     let for_me = table.next.is_some_and(|n| n.slot == actor.slot && Some(n.request) == take.request);
-    if !for_me && (take.next_over.is_none() || take.next_over != table.next) {
+    if on.promise_is_kept && !for_me && (take.next_over.is_none() || take.next_over != table.next) {
         rules::not_promised(world, actor.slot, &table)?;
     }
     if take.clean_only && !is_dirty(&table) {
@@ -244,19 +253,23 @@ fn take_grant(actor: Actor, world: &World<'_>, volume: Uuid, take: Take) -> Resu
             None => Err(Failure::busy("it is clean", "somebody else has seen to it", "nothing to do")),
         };
     }
-    let pending = table.readers == ReadersPolicy::Exclusive;
+    let exclusive = table.readers == ReadersPolicy::Exclusive;
+    if exclusive && !on.pending_first && world.others_open(on, actor.slot, volume) {
+        return Err(not_free(&table));
+    }
+    let pending = exclusive && on.pending_first;
     let state = if pending { GrantState::Pending } else { GrantState::Held };
     table.writer = Some(Grant::new(actor.slot, actor.incarnation, actor.epoch, take.inflight, state));
     table.next = None;
-    if !pending {
-        mark_dirty(&mut table, actor.epoch);
+    if !pending || !on.pending_dirties_nothing {
+        mark_dirty(on, &mut table, actor.epoch);
     }
     Ok(volume_change(index, table))
 }
 
 /// An older mark stays: the state before it was not published either.
-fn mark_dirty(table: &mut VolumeTable, epoch: u64) {
-    if table.dirty_since == 0 {
+fn mark_dirty(on: Switches, table: &mut VolumeTable, epoch: u64) {
+    if table.dirty_since == 0 && on.dirty_is_set {
         table.dirty_since = epoch;
     }
 }
@@ -269,20 +282,24 @@ pub fn is_dirty(table: &VolumeTable) -> bool {
 
 /// Pending becomes held once every other gate is closed. The pages are those read after the pending grant was
 /// committed: a reader that announced itself before that is seen here, a later one sees the grant (trace A7).
-fn hold(actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<Change, Failure> {
+fn hold(on: Switches, actor: Actor, world: &World<'_>, volume: Uuid, epoch: u64) -> Result<Change, Failure> {
     let (index, mut table) = own_grant(actor, world, volume, epoch)?;
     let mut grant = table.writer.filter(|g| g.state == GrantState::Pending).ok_or_else(lost_grant)?;
-    if world.others_have_open(actor.slot, volume) {
-        return Err(Failure::busy(
-            format!("{} is not free of readers yet", table.name),
-            "another client may still have its gate open",
-            "its files are being closed; it goes on by itself",
-        ));
+    if on.pending_waits_for_gates && world.others_open(on, actor.slot, volume) {
+        return Err(not_free(&table));
     }
     grant.state = GrantState::Held;
     table.writer = Some(grant);
-    mark_dirty(&mut table, epoch);
+    mark_dirty(on, &mut table, epoch);
     Ok(volume_change(index, table))
+}
+
+fn not_free(table: &VolumeTable) -> Failure {
+    Failure::busy(
+        format!("{} is not free of readers yet", table.name),
+        "another client may still have its gate open",
+        "its files are being closed; it goes on by itself",
+    )
 }
 
 fn revoke(
@@ -319,9 +336,12 @@ pub fn is_followed(world: &World<'_>, grant: &Grant) -> bool {
 }
 
 /// An unreadable slot may be any login up to one above the highest known (section 5).
-fn reap(world: &World<'_>, dead: &[(SlotIndex, Incarnation)]) -> Option<Change> {
+fn reap(on: Switches, world: &World<'_>, dead: &[(SlotIndex, Incarnation)]) -> Option<Change> {
     let header = &world.tables.header;
     let judged = |(slot, incarnation): &(SlotIndex, Incarnation)| {
+        if !on.reaped_as_judged {
+            return world.peer(*slot).map(|p| (*slot, p.incarnation));
+        }
         let followed = |g: &Grant| g.slot == *slot && g.incarnation == *incarnation && is_followed(world, g);
         if world.tables.volumes.iter().flatten().filter_map(|t| t.writer.as_ref()).any(followed) {
             return Some((*slot, *incarnation));
@@ -334,7 +354,21 @@ fn reap(world: &World<'_>, dead: &[(SlotIndex, Incarnation)]) -> Option<Change> 
         (!header.is_reaped(*slot, highest)).then_some((*slot, highest))
     };
     let still: Vec<_> = dead.iter().filter_map(judged).collect();
-    (!still.is_empty()).then(|| Change { reaped: still, ..Change::default() })
+    let mut change = Change { reaped: still, ..Change::default() };
+    if !on.reaping_clears_no_grant {
+        clear_grants(world, &mut change);
+    }
+    (!change.reaped.is_empty()).then_some(change)
+}
+
+/// What a reaping must not do: only a test asks for it.
+fn clear_grants(world: &World<'_>, change: &mut Change) {
+    for (index, table) in world.tables.volumes() {
+        let of_dead = |g: &Grant| change.reaped.iter().any(|(slot, n)| g.slot == *slot && g.incarnation <= *n);
+        if table.writer.as_ref().is_some_and(of_dead) {
+            change.volumes.push((index, Some(VolumeTable { writer: None, ..table.clone() })));
+        }
+    }
 }
 
 /// The highest login that an unreadable slot may be of: one above the highest that its legible sector or its client

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use ondisk::{Access, Generation, MountState, ReadersPolicy, VolumeTable};
+use ondisk::{Access, Generation, Grant, GrantState, MountState, ReadersPolicy, VolumeTable};
 
 use super::Engine;
 use super::effect::{Busy, Fact, FactKind, Job, busy_words};
@@ -31,10 +31,11 @@ impl Engine {
             return Some("unmounted by the user; `volctl mount` brings it back".into());
         }
         if table.readers == ReadersPolicy::Exclusive {
-            if let Some(grant) = table.writer {
+            let pending = |g: &Grant| g.state == GrantState::Pending && !self.setup.switches.pending_locks_readers;
+            if let Some(grant) = table.writer.filter(|g| !pending(g)) {
                 return Some(format!("exclusive: {} has the write privilege", world.name(grant.slot)));
             }
-            if ops::is_dirty(table) {
+            if ops::is_dirty(table) && self.setup.switches.dirty_is_not_shown {
                 return Some(
                     "exclusive: never published since it was last written; waiting for a client that may write".into(),
                 );
@@ -44,15 +45,19 @@ impl Engine {
     }
 
     /// Why a snapshot volume cannot be newly mounted now; what is mounted may stay.
-    fn unmountable_because(table: &VolumeTable, world: &World<'_>) -> Option<String> {
+    fn unmountable_because(&self, table: &VolumeTable, world: &World<'_>) -> Option<String> {
         if table.readers != ReadersPolicy::Snapshot {
             return None;
         }
-        if table.dirty_since != 0 && matches!(world.writer_page(table), WriterPage::NoWriter | WriterPage::Gone) {
+        let hides = self.setup.switches.dirty_is_not_shown;
+        if hides
+            && table.dirty_since != 0
+            && matches!(world.writer_page(table), WriterPage::NoWriter | WriterPage::Gone)
+        {
             return Some("its last writer left it unpublished; waiting for a client that may write".into());
         }
         let newest = world.newest_generation(table);
-        if newest < world.oldest_safe(table) {
+        if newest < self.oldest_safe(table, world) {
             return Some("its last writer left it unpublished; waiting for the first publish of the next".into());
         }
         newest.is_none().then(|| "nothing was published yet; waiting for a client that may write".into())
@@ -66,18 +71,25 @@ impl Engine {
             return;
         }
         volume.grace_since = None;
-        let unmountable = Self::unmountable_because(table, world);
+        let unmountable = self.unmountable_because(table, world);
         if volume.mounted.is_none() {
             volume.reason.clone_from(&unmountable);
         }
         if let Some((generation, sequence)) = volume.announced {
-            if sequence <= world.page_on_disk {
+            if sequence <= world.page_on_disk || !self.setup.switches.second_look {
                 self.decide_announced(volume, table, generation, unmountable.is_none(), world);
             }
             return;
         }
         let wants = unmountable.is_none() && !volume.pauses(world.now) && self.wants_newer(volume, table, world);
-        if wants && self.announce(volume, world.newest_generation(table)) {
+        if wants && !self.setup.switches.announced_first {
+            self.start_job(volume, Job::MountReader { generation: world.newest_generation(table) });
+            return;
+        }
+        if wants && self.announce(volume, table, world.newest_generation(table)) {
+            if !self.setup.switches.second_look {
+                self.step_reader(volume, table, world);
+            }
             return;
         }
         self.tend_reader(volume, world);
@@ -106,10 +118,11 @@ impl Engine {
     }
 
     /// Says in the page what is about to be mounted and held. False: there is no room to say so.
-    fn announce(&mut self, volume: &mut Volume, generation: Generation) -> bool {
+    fn announce(&mut self, volume: &mut Volume, table: &VolumeTable, generation: Generation) -> bool {
         let mut full = false;
+        let holds = self.setup.switches.hold_before_mount;
         self.say(volume.uuid, |e| {
-            if !generation.is_none() && !e.holds(generation) {
+            if holds && !generation.is_none() && !e.holds(generation) {
                 match e.held.iter_mut().find(|h| h.is_none()) {
                     Some(room) => *room = generation,
                     None => full = true,
@@ -125,6 +138,7 @@ impl Engine {
             return false;
         }
         volume.announced = Some((generation, self.page_version + 1));
+        volume.announced_under = table.writer;
         self.page_dirty = true;
         true
     }
@@ -139,16 +153,19 @@ impl Engine {
     ) {
         let said = self.page.volume(volume.uuid).is_some_and(|e| {
             let open = matches!(e.state, MountState::Mounting | MountState::ReadOnly);
-            open && (generation.is_none() || e.holds(generation))
+            open && (generation.is_none() || e.holds(generation) || !self.setup.switches.hold_before_mount)
         });
         if !said {
             // The page was changed since: it is announced anew.
             volume.announced = None;
             return;
         }
+        let on = self.setup.switches;
         let snapshot = table.readers == ReadersPolicy::Snapshot;
-        let retired = snapshot && (generation <= world.retired(table) || generation < world.oldest_safe(table));
-        if snapshot && world.writer_page(table) == WriterPage::Unknown {
+        let gone =
+            generation <= self.retired_by_writer(volume, table, world) || generation < self.oldest_safe(table, world);
+        let retired = snapshot && gone && on.retired_is_heeded;
+        if snapshot && world.writer_page(table) == WriterPage::Unknown && on.unknown_writer_is_waited_for {
             // It may have retired this very generation.
             return;
         }
@@ -162,6 +179,18 @@ impl Engine {
         volume.announced = None;
         volume.looked_at = world.now;
         self.start_job(volume, Job::MountReader { generation });
+    }
+
+    fn oldest_safe(&self, table: &VolumeTable, world: &World<'_>) -> Generation {
+        if self.setup.switches.left_dirty_hides_older { world.oldest_safe(table) } else { Generation::NONE }
+    }
+
+    /// Up to which generation the writer that the table names now has retired.
+    fn retired_by_writer(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> Generation {
+        if self.setup.switches.writer_named_now {
+            return world.retired(table);
+        }
+        world.retired(&VolumeTable { writer: volume.announced_under, ..table.clone() })
     }
 
     /// Gives up a hold that came to nothing.
@@ -246,6 +275,13 @@ impl Engine {
             e.epoch = 0;
             e.seen = generation;
             e.stale = false;
+            // It stands there already, with all rules on.
+            if !generation.is_none()
+                && !e.holds(generation)
+                && let Some(room) = e.held.iter_mut().find(|h| h.is_none())
+            {
+                *room = generation;
+            }
         });
         let text = match before {
             Some(before) => format!("{}: generation {before} is now {generation}", volume.name),
@@ -259,6 +295,9 @@ impl Engine {
             && !closed
         {
             volume.lingering.push(seen);
+        }
+        if !closed && !self.setup.switches.detached_is_open {
+            self.say_closed(volume.uuid, 0);
         }
         if closed {
             volume.lingering.clear();

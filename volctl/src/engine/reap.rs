@@ -18,7 +18,7 @@ const TURN: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// What is known of the dead.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub struct Reaper {
     running: bool,
     not_before: Duration,
@@ -29,7 +29,7 @@ pub struct Reaper {
 }
 
 /// A client that was reaped, and what it held.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 struct Dead {
     slot: SlotIndex,
     incarnation: Incarnation,

@@ -2,6 +2,7 @@
 
 use ondisk::{Access, Grant, GrantState, SlotIndex, Uuid, VolumeTable};
 
+use super::switches::Switches;
 use super::world::World;
 use crate::wire::outcome::Failure;
 
@@ -67,13 +68,19 @@ pub fn is_admin(world: &World<'_>, slot: SlotIndex) -> Result<(), Failure> {
 /// Has this grant come to its end, so that another may be given? `outwaited` names the grant of which the engine has
 /// counted `dead` (a revocation) or `inflight` (a reaping) out, from the end of its own first read of it (section 6).
 pub fn grant_is_over(world: &World<'_>, grant: &Grant, volume: Uuid, outwaited: Option<u64>) -> bool {
+    is_over(Switches::ALL, world, grant, volume, outwaited)
+}
+
+pub(crate) fn is_over(on: Switches, world: &World<'_>, grant: &Grant, volume: Uuid, outwaited: Option<u64>) -> bool {
     let waited = outwaited == Some(grant.epoch);
     let reaped = world.holder_reaped(grant);
+    let followed = world.peer(grant.slot).is_some_and(|p| p.incarnation > grant.incarnation);
     world.holder_left(grant)
+        || !on.newer_login_proves_nothing && followed
         || match grant.state {
             GrantState::Pending => reaped,
-            GrantState::Held => reaped && waited,
-            GrantState::Revoked => waited || world.holder_closed(grant, volume),
+            GrantState::Held => reaped && (waited || !on.inflight_is_waited),
+            GrantState::Revoked => waited || world.says_closed(on, grant, volume) || !on.revocation_waits,
         }
 }
 

@@ -13,7 +13,7 @@ use super::effect::{Fact, FactKind};
 use super::world::World;
 
 /// A grant as it was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Tenure {
     slot: SlotIndex,
     epoch: u64,
@@ -22,7 +22,7 @@ struct Tenure {
 }
 
 /// The grants that the last poll showed.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Hash)]
 pub(crate) struct Tenures {
     seen: BTreeMap<Uuid, Option<Tenure>>,
 }

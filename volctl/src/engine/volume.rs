@@ -18,7 +18,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const YIELD: Duration = Duration::from_millis(100);
 
 /// The writer's side.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum Writer {
     /// Not writing.
     #[default]
@@ -42,7 +42,7 @@ pub enum Writer {
 }
 
 /// A volume that is mounted read-write here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Writing {
     /// The grant.
     pub epoch: u64,
@@ -57,7 +57,7 @@ pub struct Writing {
 }
 
 /// What is left to say to the tables.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stopped {
     /// The grant.
     pub epoch: u64,
@@ -72,7 +72,7 @@ pub struct Stopped {
 }
 
 /// Why the write privilege is given back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Release {
     /// Commands to be told.
     pub commands: Vec<CommandId>,
@@ -100,7 +100,7 @@ impl Release {
 }
 
 /// Something that did not work, and is left alone for a while.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Failed {
     /// What, for people.
     pub failure: Failure,
@@ -111,7 +111,7 @@ pub struct Failed {
 }
 
 /// A volume.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub struct Volume {
     /// In the tables.
     pub uuid: Uuid,
@@ -123,6 +123,8 @@ pub struct Volume {
     pub lingering: Vec<Generation>,
     /// The generation said in the page and not yet mounted, and the page sequence that says it.
     pub announced: Option<(Generation, u64)>,
+    /// Only for the test that takes out "the writer that the table names now".
+    pub(crate) announced_under: Option<Grant>,
     /// The writer's side.
     pub writer: Writer,
     /// The job that runs.
@@ -155,6 +157,8 @@ pub struct Volume {
     pub reaped_since: Option<(u64, Duration)>,
     /// When a grant was first seen revoked.
     pub revoked_since: Option<(u64, Duration)>,
+    /// The ending of a grant that was seen last: its epoch, reaped, revoked.
+    pub(crate) sighted: Option<(u64, bool, bool)>,
     /// Since when the volume is free and promised to this one.
     pub next_since: Option<(ondisk::NextWriter, Duration)>,
     /// Since when it is free while another is first in the queue.
@@ -187,6 +191,7 @@ impl Volume {
             mounted: None,
             lingering: Vec::new(),
             announced: None,
+            announced_under: None,
             writer: Writer::None,
             job: None,
             busy_op: false,
@@ -203,6 +208,7 @@ impl Volume {
             troubled: None,
             reaped_since: None,
             revoked_since: None,
+            sighted: None,
             next_since: None,
             free_since: None,
             orphan_since: None,
@@ -422,7 +428,7 @@ impl Engine {
             | Writer::Fencing { epoch }
             | Writer::Stopping(Writing { epoch, .. })
             | Writer::Writing(Writing { epoch, .. }) => {
-                if volume.pauses_closing(world.now) {
+                if volume.pauses_closing(world.now) || !self.setup.switches.lost_grant_closes {
                     return;
                 }
                 volume.writer = Writer::Fencing { epoch: *epoch };

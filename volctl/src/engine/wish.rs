@@ -17,15 +17,26 @@ const COURTESY: Duration = Duration::from_secs(2);
 const CLEAN_TURN: Duration = Duration::from_secs(5);
 
 impl Engine {
-    /// Counts the waits of section 6 from the end of the own first read that shows their beginning.
+    /// Counts the waits of section 6 from the end of an own read that was begun when their beginning stood on the disk: what
+    /// a transaction of this very client has just committed is newer than the last poll, and so may tables be that were
+    /// loaded after the poll's slots. So the poll after the one that shows it counts.
     pub(crate) fn watch_grant(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
+        let ending = table.writer.map(|g| (g.epoch, world.holder_reaped(&g), g.state == GrantState::Revoked));
+        let counts = self.by_poll && volume.sighted == ending;
+        volume.sighted = ending;
         let since = |old: Option<(u64, Duration)>, epoch: u64, holds: bool| match old {
             _ if !holds => None,
             Some((e, t)) if e == epoch => Some((e, t)),
-            _ => Some((epoch, world.now)),
+            _ if counts => Some((epoch, world.now)),
+            _ => None,
         };
         if let Some(grant) = table.writer {
             volume.reaped_since = since(volume.reaped_since, grant.epoch, world.holder_reaped(&grant));
+            if !self.setup.switches.inflight_from_own_read
+                && let (Some((_, since)), Some(peer)) = (&mut volume.reaped_since, world.peer(grant.slot))
+            {
+                *since = (*since).min(world.now.saturating_sub(peer.beat_age));
+            }
             volume.revoked_since = since(volume.revoked_since, grant.epoch, grant.state == GrantState::Revoked);
         } else {
             volume.reaped_since = None;
@@ -46,7 +57,7 @@ impl Engine {
 
     fn is_free(&self, volume: &Volume, table: &VolumeTable, world: &World<'_>) -> bool {
         let outwaited = self.outwaited(volume, table, world);
-        table.writer.is_none_or(|g| rules::grant_is_over(world, &g, volume.uuid, outwaited))
+        table.writer.is_none_or(|g| rules::is_over(self.setup.switches, world, &g, volume.uuid, outwaited))
     }
 
     /// The epoch of the grant whose end was waited out.
@@ -61,7 +72,8 @@ impl Engine {
         let skipped = volume.skip_inflight == Some(grant.epoch);
         let inflight = if skipped { Some(Duration::ZERO) } else { ops::inflight_of(world, &grant, volume.uuid) }?;
         let reaped = volume.reaped_since.map(|(_, t)| t + inflight);
-        let revoked = volume.revoked_since.map(|(_, t)| t + self.setup.periods.dead + inflight);
+        let after_dead = if self.setup.switches.revocation_waits_inflight { inflight } else { Duration::ZERO };
+        let revoked = volume.revoked_since.map(|(_, t)| t + self.setup.periods.dead + after_dead);
         match (reaped, revoked) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -91,7 +103,8 @@ impl Engine {
         let kept = |since: Duration| world.now < since + self.setup.periods.next_kept;
         let next_over = volume.next_since.filter(|(_, since)| !kept(*since)).map(|(next, _)| next);
         let for_me = table.next.is_some_and(|n| n.slot == self.me() && Some(n.request) == request);
-        if !for_me && next_over.is_none() && rules::not_promised(world, self.me(), table).is_err() {
+        let promised = next_over.is_none() && rules::not_promised(world, self.me(), table).is_err();
+        if !for_me && promised && self.setup.switches.promise_is_kept {
             return;
         }
         if !for_me && self.owes_courtesy(volume, table, world) {

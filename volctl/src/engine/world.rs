@@ -8,8 +8,10 @@ use ondisk::{
     Access, ClientPage, Grant, GrantState, Incarnation, MountState, Request, SlotIndex, Uuid, VolumeEntry, VolumeTable,
 };
 
+use super::switches::Switches;
+
 /// What is known of a client's page.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub enum PageView {
     /// It is of the slot's incarnation and not older than the slot's page sequence.
     Current(Arc<ClientPage>),
@@ -18,7 +20,7 @@ pub enum PageView {
 }
 
 /// One client, as the own polls show it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub struct Peer {
     /// Its slot.
     pub slot: SlotIndex,
@@ -59,12 +61,19 @@ impl Peer {
 
     /// May this client still have the volume's gate open? Unknown counts as yes.
     pub fn may_have_open(&self, volume: Uuid) -> bool {
+        self.may_open(Switches::ALL, volume)
+    }
+
+    fn may_open(&self, on: Switches, volume: Uuid) -> bool {
         if self.is_off() || self.reaped {
             return false;
         }
-        self.current_page().is_none_or(|page| {
-            page.volume(volume).is_some_and(|e| !matches!(e.state, MountState::None | MountState::GateClosed))
-        })
+        match self.current_page() {
+            None => on.unknown_counts_as_open,
+            Some(page) => {
+                page.volume(volume).is_some_and(|e| !matches!(e.state, MountState::None | MountState::GateClosed))
+            }
+        }
     }
 }
 
@@ -141,10 +150,11 @@ impl<'a> World<'a> {
         queue
     }
 
-    /// The next free number in a volume's queue: one higher than any in any page.
+    /// The next free number in a volume's queue: one higher than any in any page. (A page may hold the highest that there is;
+    /// then ties go by slot.)
     pub fn next_number(&self, volume: Uuid) -> u64 {
         let numbers = self.peers.iter().filter_map(|p| p.current_page()?.request(volume).map(|r| r.number));
-        1 + numbers.max().unwrap_or(0)
+        numbers.max().unwrap_or(0).saturating_add(1)
     }
 
     /// Does the writer of this grant live, so that it can be asked?
@@ -169,11 +179,16 @@ impl<'a> World<'a> {
 
     /// Does the holder's page say that the gate is closed, and speak of this very grant?
     pub fn holder_closed(&self, grant: &Grant, volume: Uuid) -> bool {
+        self.says_closed(Switches::ALL, grant, volume)
+    }
+
+    pub(crate) fn says_closed(&self, on: Switches, grant: &Grant, volume: Uuid) -> bool {
+        let of_it = |epoch: u64| epoch == grant.epoch || !on.closed_names_its_grant;
         self.peer(grant.slot).is_some_and(|p| {
             p.incarnation == grant.incarnation
                 && p.current_page()
                     .and_then(|page| page.volume(volume))
-                    .is_some_and(|e| e.state == MountState::GateClosed && e.epoch == grant.epoch)
+                    .is_some_and(|e| e.state == MountState::GateClosed && of_it(e.epoch))
         })
     }
 
@@ -217,7 +232,11 @@ impl<'a> World<'a> {
 
     /// May any other client still have the volume's gate open?
     pub fn others_have_open(&self, me: SlotIndex, volume: Uuid) -> bool {
+        self.others_open(Switches::ALL, me, volume)
+    }
+
+    pub(crate) fn others_open(&self, on: Switches, me: SlotIndex, volume: Uuid) -> bool {
         let clients = self.tables.clients.len();
-        self.peers.iter().any(|p| p.slot != me && p.slot.index() < clients && p.may_have_open(volume))
+        self.peers.iter().any(|p| p.slot != me && p.slot.index() < clients && p.may_open(on, volume))
     }
 }

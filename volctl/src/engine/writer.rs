@@ -35,7 +35,7 @@ impl Engine {
                     volume.release_after = Duration::ZERO;
                 }
                 if world.now >= volume.release_after {
-                    self.stop_writing(volume, table);
+                    self.stop_writing(volume, table, world);
                 }
             }
             (GrantState::Held, Writer::None) => self.start_writing(volume, table, grant),
@@ -61,7 +61,8 @@ impl Engine {
             self.close_reader(volume, world);
             return;
         }
-        if world.others_have_open(self.me(), volume.uuid) {
+        let on = self.setup.switches;
+        if on.pending_waits_for_gates && world.others_open(on, self.me(), volume.uuid) {
             volume.grace_since.get_or_insert(world.now);
         } else if !volume.op_pauses(world.now) {
             volume.grace_since = None;
@@ -161,7 +162,7 @@ impl Engine {
             self.tell_granted(volume);
         }
         if volume.release.is_some() && world.now >= volume.release_after {
-            self.stop_writing(volume, table);
+            self.stop_writing(volume, table, world);
             return;
         }
         self.tend_writer(volume, table, writing, world);
@@ -171,7 +172,7 @@ impl Engine {
     fn tend_writer(&mut self, volume: &mut Volume, table: &VolumeTable, writing: &Writing, world: &World<'_>) {
         let due = world.now >= writing.published_at + self.setup.periods.publish;
         if table.readers != ReadersPolicy::Exclusive && (writing.owed || due) {
-            let generation = Generation { epoch: writing.epoch, count: writing.count + 1 };
+            let generation = self.next_generation(table, writing);
             self.start_job(volume, Job::Publish { generation, always: writing.owed });
             return;
         }
@@ -201,16 +202,36 @@ impl Engine {
         self.mailbox.concerns(volume.uuid) && self.auto_response == ondisk::AutoResponse::Idle
     }
 
-    fn stop_writing(&mut self, volume: &mut Volume, table: &VolumeTable) {
+    fn stop_writing(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
         let Writer::Writing(writing) = &volume.writer else { return };
         let job = Job::StopWriter {
-            generation: Generation { epoch: writing.epoch, count: writing.count + 1 },
+            generation: self.next_generation(table, writing),
             always: writing.owed || table.last.is_none() && writing.count == 0,
             force: volume.release.as_ref().is_some_and(|r| r.force),
             check: table.check_due,
         };
+        let epoch = writing.epoch;
         volume.writer = Writer::Stopping(writing.clone());
         self.start_job(volume, job);
+        if !self.setup.switches.close_before_release {
+            self.release_open(volume, epoch, world);
+        }
+    }
+
+    /// What the source text does: the table is cleared and yes is said while the gate is still open. Only a test asks for it.
+    fn release_open(&mut self, volume: &mut Volume, epoch: u64, world: &World<'_>) {
+        self.say_yes(volume);
+        let stopped = Stopped { epoch, generation: None, clean: true, modified_ms: 0, checked: false };
+        self.tell_released(volume, &stopped, world);
+    }
+
+    /// The name of what is published next.
+    fn next_generation(&self, table: &VolumeTable, writing: &Writing) -> Generation {
+        let count = writing.count + 1;
+        if self.setup.switches.generation_names_its_grant {
+            return Generation { epoch: writing.epoch, count };
+        }
+        Generation { epoch: 1, count: count.max(table.last.count + 1) }
     }
 
     /// Open files, or something that failed, kept the mount: it was put back, and the grant stays.

@@ -8,13 +8,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crossbeam::channel::bounded;
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::busy::{Scope, who_holds};
 use super::mountinfo::{self, MountLine};
 use super::sysfs::{attribute, entries, name};
+
+/// How long the detaching in another namespace may take.
+const THERE_TIME: Duration = Duration::from_secs(1);
 
 /// A mount of the same file system in another mount namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,14 +88,21 @@ pub fn let_go_of_copies(device_source: &Path) -> Vec<MountCopy> {
     lines.iter().find(|line| line.source == device_source).map(let_go_of_idle).unwrap_or_default()
 }
 
-/// Enters the other namespace with a thread of its own, which ends there: nothing of that namespace is executed.
+/// Enters the other namespace with a thread of its own, which ends there: nothing of that namespace is executed. Any user
+/// can have a namespace of his own, with a file system of his own on the way to the copy that never answers: then the
+/// thread is left behind, and the copy stays and is named.
 fn detach_there(copy: &MountCopy) -> nix::Result<()> {
     let namespace = File::open(format!("/proc/{}/ns/mnt", copy.pid)).map_err(|_| nix::errno::Errno::ESRCH)?;
     let target = copy.target.clone();
-    let worker = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_FS)?;
-        setns(&namespace, CloneFlags::CLONE_NEWNS)?;
-        umount2(&target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+    let (done, detached) = bounded(1);
+    std::thread::spawn(move || {
+        let result = (|| {
+            unshare(CloneFlags::CLONE_FS)?;
+            setns(&namespace, CloneFlags::CLONE_NEWNS)?;
+            umount2(&target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
+        })();
+        // Nobody waits any more, if it took too long.
+        let _ = done.send(result);
     });
-    worker.join().map_err(|_| nix::errno::Errno::EINVAL)?
+    detached.recv_timeout(THERE_TIME).unwrap_or(Err(nix::errno::Errno::ETIMEDOUT))
 }

@@ -2,9 +2,9 @@
 //! so the tools see it through a loop device that begins there. Nothing is ever shifted.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::fscheck::{MkfsError, mkfs, run_tool};
+use crate::program;
 use ondisk::FsKind;
 
 /// Where the file system of an enveloped volume begins, in bytes.
@@ -30,7 +30,7 @@ struct TransientLoop {
 
 impl TransientLoop {
     fn open(device: &Path, offset_bytes: u64) -> Result<Self, MkfsError> {
-        let mut command = Command::new("losetup");
+        let mut command = program::command("losetup");
         command.args(["--find", "--show", "--direct-io=on", "--offset", &offset_bytes.to_string()]).arg(device);
         let said = run_tool("losetup", &mut command)?;
         match said.lines().next() {
@@ -42,7 +42,7 @@ impl TransientLoop {
 
 impl Drop for TransientLoop {
     fn drop(&mut self) {
-        if let Err(error) = run_tool("losetup", Command::new("losetup").arg("-d").arg(&self.path)) {
+        if let Err(error) = run_tool("losetup", program::command("losetup").arg("-d").arg(&self.path)) {
             tracing::warn!(event = "loop.left", device = %self.path.display(), %error, "a loop device stays");
         }
     }

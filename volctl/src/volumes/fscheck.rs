@@ -3,19 +3,17 @@
 //! The check runs at the first release after a takeover from a dead writer (section 7), on an unmounted device.
 
 use std::fmt;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
 use nix::sys::statvfs::fstatvfs;
-use nix::unistd::Pid;
 
 use super::identify::{IdentityError, find_fs};
+use crate::program::{self, Ended};
 use ondisk::FsKind;
 
 /// What a check found.
@@ -91,13 +89,6 @@ pub enum MkfsError {
     },
 }
 
-/// How much of the end of a tool's output is kept, in bytes.
-const SAID_BYTES: usize = 2000;
-/// How often a running tool is looked at.
-const LOOK: Duration = Duration::from_millis(10);
-/// How long a killed tool may take to go; hung storage can hold it for ever.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 /// Checks an unmounted file system, without changing it, within a time budget.
 ///
 /// `path` should be a read-only device: then not even a bug of the checker changes anything.
@@ -109,11 +100,11 @@ pub fn check_unchanged(path: &Path, kind: FsKind, budget: Duration) -> CheckOutc
         FsKind::Xfs => ("xfs_repair", &["-n"]),
         FsKind::Btrfs => ("btrfs", &["check", "--readonly"]),
     };
-    let mut command = Command::new(tool);
+    let mut command = program::command(tool);
     command.args(arguments).arg(path);
-    let (status, said) = match run(&mut command, Some(budget)) {
-        Ok(Some(done)) => done,
-        Ok(None) => return CheckOutcome::NotChecked(WhyNot::OutOfTime(budget)),
+    let (status, said) = match program::run(&mut command, Some(budget)) {
+        Ok(Ended { status: Some(status), said }) => (status, said),
+        Ok(Ended { status: None, .. }) => return CheckOutcome::NotChecked(WhyNot::OutOfTime(budget)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return CheckOutcome::NotChecked(WhyNot::NoTool(tool));
         }
@@ -154,17 +145,16 @@ pub fn mkfs(path: &Path, kind: FsKind, label: &str) -> Result<(), MkfsError> {
         FsKind::Xfs => ("mkfs.xfs", &["-q", "-f"], 12),
         FsKind::Btrfs => ("mkfs.btrfs", &["-q", "-f"], 255),
     };
-    let mut command = Command::new(tool);
+    let mut command = program::command(tool);
     command.args(arguments).arg("-L").arg(cut(label, label_bytes)).arg(path);
     run_tool(tool, &mut command).map(drop)
 }
 
 /// Runs a tool that must succeed; returns what it printed.
 pub(super) fn run_tool(tool: &'static str, command: &mut Command) -> Result<String, MkfsError> {
-    match run(command, None) {
-        Ok(Some((status, said))) if status.success() => Ok(said),
-        Ok(Some((_, said))) => Err(MkfsError::ToolFailed { tool, said }),
-        Ok(None) => Err(MkfsError::ToolFailed { tool, said: "it did not end".to_owned() }),
+    match program::run(command, None) {
+        Ok(Ended { status: Some(status), said }) if status.success() => Ok(said),
+        Ok(Ended { said, .. }) => Err(MkfsError::ToolFailed { tool, said }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MkfsError::NoTool { tool }),
         Err(error) => Err(MkfsError::ToolFailed { tool, said: error.to_string() }),
     }
@@ -201,71 +191,9 @@ fn cut(text: &str, bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
-/// Runs a command in its own process group; `None` when the time was over and it was killed.
-///
-/// Its output goes to a file without a name: a pipe that nobody empties would stop it.
-fn run(command: &mut Command, budget: Option<Duration>) -> io::Result<Option<(ExitStatus, String)>> {
-    let mut output = unnamed_file()?;
-    command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output.try_clone()?);
-    command.process_group(0).env("LC_ALL", "C");
-    let mut child = command.spawn()?;
-    let started = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if budget.is_some_and(|budget| started.elapsed() >= budget) {
-            kill(child);
-            return Ok(None);
-        }
-        std::thread::sleep(LOOK);
-    };
-    output.rewind()?;
-    let mut text = Vec::new();
-    output.read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text);
-    let text = text.trim();
-    let from = text.ceil_char_boundary(text.len().saturating_sub(SAID_BYTES));
-    Ok(Some((status, text.get(from..).unwrap_or_default().to_owned())))
-}
-
-/// Kills the whole group. A tool that hangs on dead storage is waited for by a thread of its own.
-fn kill(mut child: Child) {
-    if let Ok(pid) = i32::try_from(child.id()) {
-        let _already_gone = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-    let since = Instant::now();
-    while since.elapsed() < LAST_WORDS {
-        if !matches!(child.try_wait(), Ok(None)) {
-            return;
-        }
-        std::thread::sleep(LOOK);
-    }
-    std::thread::spawn(move || child.wait());
-}
-
-fn unnamed_file() -> io::Result<std::fs::File> {
-    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-    Ok(std::fs::File::from(nix::sys::memfd::memfd_create(c"volctl-tool-output", flags)?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_beyond_its_budget_is_killed() {
-        let started = Instant::now();
-        let answer = run(Command::new("sleep").arg("60"), Some(Duration::from_millis(30))).unwrap();
-        assert!(answer.is_none());
-        assert!(started.elapsed() < Duration::from_secs(30));
-    }
-
-    #[test]
-    fn a_missing_tool_is_not_a_clean_file_system() {
-        let error = run(&mut Command::new("/nonexistent/e2fsck"), None).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
-    }
 
     #[test]
     fn labels_are_cut_at_a_character() {

@@ -3,7 +3,7 @@
 //! Everything is read through a descriptor: the one that is proven is the one that is handed on, never a path
 //! that may name something else a moment later (section 11).
 
-mod superblocks;
+pub(super) mod superblocks;
 
 use std::fs::File;
 use std::io;

@@ -8,10 +8,11 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::statfs::statfs;
+
+use crate::program;
 
 use super::mountinfo;
 use super::sysfs::{SysFs, attribute, entries, name};
@@ -51,6 +52,8 @@ impl fmt::Display for Inflight {
 
 /// More layers than this are not looked through.
 const LAYERS_MAX: u32 = 8;
+/// How long `dmsetup` may take.
+const DMSETUP_TIME: Duration = Duration::from_secs(10);
 /// What the SCSI error handler may spend on abort and resets after a command has used up its time.
 const SCSI_RECOVERY: Duration = Duration::from_secs(60);
 /// `max_retries` of the SCSI disk driver when sysfs says -1 or nothing.
@@ -117,7 +120,7 @@ fn measure_file(path: &Path, device: u64) -> Inflight {
 }
 
 /// A soft NFS mount gives up after its retransmissions, each `timeo` longer than the one before.
-fn nfs(options: &str) -> Inflight {
+pub(super) fn nfs(options: &str) -> Inflight {
     let number = |key: &str| -> Option<u64> {
         options.split(',').find_map(|option| option.strip_prefix(key)?.strip_prefix('=')?.parse().ok())
     };
@@ -179,14 +182,19 @@ fn multipath(disk: &Path) -> Inflight {
     let Some(map) = attribute(disk, "dm/name") else {
         return unknown("a multipath map without a name");
     };
-    let answer = Command::new("dmsetup").args(["table", "--target", "multipath", &map]).output();
+    let mut command = program::command("dmsetup");
+    let answer = program::run(command.args(["table", "--target", "multipath", "--", &map]), Some(DMSETUP_TIME));
     let Ok(answer) = answer else {
         return unknown(format!("multipath map {map}: dmsetup is not installed"));
     };
-    if !answer.status.success() {
+    if !answer.status.is_some_and(|status| status.success()) {
         return unknown(format!("multipath map {map}: dmsetup cannot show it"));
     }
-    if String::from_utf8_lossy(&answer.stdout).contains("queue_if_no_path") {
+    // The features stand at the beginning, so an answer without it tells nothing.
+    if !answer.said.contains(" multipath ") {
+        return unknown(format!("multipath map {map}: dmsetup's answer is not understood"));
+    }
+    if answer.said.contains("queue_if_no_path") {
         return Inflight::Unbounded(format!("multipath map {map} has queue_if_no_path (see no_path_retry fail)"));
     }
     Inflight::Bounded(Duration::ZERO)

@@ -45,8 +45,12 @@ pub(super) fn own() -> io::Result<Vec<MountLine>> {
 
 /// Reads one mountinfo file; lines that cannot be understood are left out.
 pub(super) fn read(path: &Path) -> io::Result<Vec<MountLine>> {
-    let bytes = fs::read(path)?;
-    Ok(String::from_utf8_lossy(&bytes).lines().filter_map(parse).collect())
+    Ok(lines(&fs::read(path)?))
+}
+
+/// The lines of a mountinfo that can be understood.
+pub(super) fn lines(text: &[u8]) -> Vec<MountLine> {
+    String::from_utf8_lossy(text).lines().filter_map(parse).collect()
 }
 
 fn parse(line: &str) -> Option<MountLine> {

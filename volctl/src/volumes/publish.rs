@@ -14,6 +14,7 @@ use lockdriver::sys::freeze::{freeze, thaw};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, fstatfs};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::syncfs;
 
 use super::sysfs::{SysFs, attribute};
@@ -120,6 +121,14 @@ pub fn changed_since(mount: impl AsFd, before: &Sample) -> Result<bool, PublishE
         return Ok(true);
     }
     Ok(sample(mount)? != *before)
+}
+
+/// Whether the file system has made itself read-only, as it does after errors: nothing is written by it any more, and
+/// a freeze of it says nothing. Right for a mount that is itself writable.
+#[must_use]
+pub fn has_given_up(mount: impl AsFd) -> bool {
+    // What cannot even be asked is no better.
+    fstatvfs(mount).map_or(true, |found| found.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn is_btrfs(mount: impl AsFd) -> Result<bool, PublishError> {

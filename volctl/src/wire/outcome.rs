@@ -89,7 +89,7 @@ impl From<ExitCode> for std::process::ExitCode {
 }
 
 /// Why a command did not do what it was asked, for people: what, why, and what to do next (guarantee G6).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 #[error("{what}: {why}")]
 pub struct Failure {
     /// The exit code of the command.
@@ -152,7 +152,7 @@ impl Failure {
     /// One line of JSON: `{"exit":3,"what":"…","why":"…","next":"…"}`, without a line break.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("three texts and a number are always JSON")
+        safe_json(&serde_json::to_string(self).expect("three texts and a number are always JSON"))
     }
 }
 
@@ -163,16 +163,40 @@ pub fn one_line(text: &str) -> String {
     text.trim_end()
         .chars()
         .map(|c| match c {
-            '\n' | '\r' | '\t' => ' ',
-            c if c.is_control() || is_direction_mark(c) => '\u{fffd}',
-            c => c,
+            '\n' | '\r' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
+            c => harmless(c),
         })
         .collect()
 }
 
-/// Characters that turn the direction of text around them: they could make a line read as another one.
+/// As [`one_line`], but line breaks and tabs stay.
+#[must_use]
+pub fn safe_lines(text: &str) -> String {
+    text.chars().map(|c| if matches!(c, '\n' | '\t') { c } else { harmless(c) }).collect()
+}
+
+/// JSON that is safe to be shown on a terminal: what [`safe_lines`] would take away is written as an escape, and reads
+/// back the same. (JSON itself escapes only what is below a blank.)
+#[must_use]
+pub fn safe_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || harmless(c) == c {
+            safe.push(c);
+        } else {
+            safe.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    safe
+}
+
+fn harmless(c: char) -> char {
+    if c.is_control() || is_direction_mark(c) { '\u{fffd}' } else { c }
+}
+
+/// Characters that turn the direction of text around them, or break a line: they could make a line read as another one.
 const fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -203,5 +227,17 @@ mod tests {
         assert!(json.starts_with("{\"exit\":5,\"what\""), "{json}");
         assert_eq!(serde_json::from_str::<Failure>(&json).expect("own JSON"), failure);
         assert!(serde_json::from_str::<Failure>(&json.replace('5', "9")).is_err());
+    }
+
+    #[test]
+    fn no_text_of_another_host_reaches_a_terminal_as_a_command() {
+        let hostile = "a\x1b]0;owned\x07\u{9b}2J\u{7f}\u{202e}b\u{2028}c\r\nd\te\0";
+        let bad = |text: &str| text.chars().any(|c| (c.is_control() && c != '\n' && c != '\t') || is_direction_mark(c));
+        assert!(bad(hostile));
+        assert!(!bad(&one_line(hostile)) && !one_line(hostile).contains(['\n', '\t']));
+        assert!(!bad(&safe_lines(hostile)) && safe_lines(hostile).contains("\nd\te"));
+        let json = safe_json(&serde_json::to_string(hostile).expect("JSON"));
+        assert!(!bad(&json), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), hostile, "nothing is lost");
     }
 }

@@ -76,6 +76,25 @@ fn a_changed_byte_is_reported_at_its_block_and_in_padding_it_is_not() {
     }
 }
 
+/// Found by fuzzing: a superblock that names more bytes than the device has was usable, its other copy "unreadable", and a repair
+/// would write that copy behind the end of the device.
+#[test]
+fn a_device_that_is_cut_short_is_damage_and_nothing_is_written_behind_its_end() {
+    let (g, disk) = used();
+    let whole = disk.bytes();
+    let cut = Disk::new(whole[..whole.len() - 4096].to_vec());
+    let report = check(&cut);
+    assert_eq!(report.worst(), Some(Severity::Damage));
+    assert!(report.findings[0].to_string().contains(&g.total().to_string()), "{}", report.findings[0]);
+    let options = crate::check::RepairOptions {
+        commit: CommitNo { epoch: u64::MAX, count: 1 },
+        accept_loss: true,
+        still: g.slots().collect(),
+        passed: Vec::new(),
+    };
+    assert_eq!(crate::check::repair(&report, &options), Err(crate::check::RepairError::NoSuperblock));
+}
+
 /// What may come to stand in a block's place: zeroes, noise, a neighbour of the same kind, an error.
 fn ruins(disk: &Disk, all: &[(BlockId, u64, usize)], n: usize) -> Vec<Option<Vec<u8>>> {
     let (_, offset, len) = all[n];

@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use lockdriver::trust::open_regular;
+
 use super::FILE_NAME;
 use crate::wire::event::EventRecord;
 
@@ -32,7 +34,7 @@ impl EventFile {
             return Ok(());
         }
         fs::create_dir_all(&self.dir)?;
-        let mut file = OpenOptions::new().create(true).append(true).read(true).open(self.path())?;
+        let mut file = open_regular(&self.path(), OpenOptions::new().create(true).append(true).read(true))?;
         let mut bytes = file.metadata()?.len();
         if bytes > 0 {
             file.seek(SeekFrom::End(-1))?;
@@ -80,20 +82,21 @@ impl EventFile {
         for name in [format!("{FILE_NAME}.1"), FILE_NAME.to_owned()] {
             // What cannot be read is not there to show; that it cannot be written is said elsewhere.
             let tail = tail(&self.dir.join(name)).unwrap_or_default();
-            events.extend(tail.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()));
+            events.extend(events_of(&tail));
         }
         let skip = events.len().saturating_sub(count);
         events.split_off(skip)
     }
 }
 
+/// The events of a file's lines; lines that are none are passed over. Public for the fuzzer.
+pub fn events_of(bytes: &[u8]) -> impl Iterator<Item = EventRecord> {
+    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+}
+
 fn tail(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Ok(Vec::new());
-    }
-    file.seek(SeekFrom::Start(metadata.len().saturating_sub(TAIL_BYTES_MAX)))?;
+    let mut file = open_regular(path, OpenOptions::new().read(true))?;
+    file.seek(SeekFrom::Start(file.metadata()?.len().saturating_sub(TAIL_BYTES_MAX)))?;
     let mut bytes = Vec::new();
     file.take(TAIL_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -84,17 +84,22 @@ fn the_file_never_grows_past_its_limit_and_one_older_is_kept() {
     assert_eq!(log.recent(1)[0].text, "number 199");
 }
 
+/// It was followed: events went to the end of any file that somebody in the state directory made the log a link to.
+/// (A full disk goes the same way, and has its test with the daemon.)
 #[test]
-fn a_full_disk_is_one_warning_and_stops_nothing() {
+fn a_log_that_cannot_be_written_is_one_warning_and_stops_nothing_and_a_link_is_not_followed() {
     let dir = tempfile::tempdir().expect("a directory");
-    std::os::unix::fs::symlink("/dev/full", dir.path().join(FILE_NAME)).expect("a disk that is full");
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "its own").expect("a file");
+    std::os::unix::fs::symlink(&victim, dir.path().join(FILE_NAME)).expect("a link");
     let log = EventLog::start(dir.path()).expect("start");
     let before = Instant::now();
     for n in 0..500 {
         log.note(event(n));
     }
     assert!(before.elapsed() < Duration::from_secs(2));
-    until("the warning", || log.warning().is_some_and(|warning| warning.text.contains("No space left")));
+    until("the warning", || log.warning().is_some_and(|warning| warning.text.contains("symbolic links")));
+    assert_eq!(fs::read_to_string(&victim).expect("there"), "its own");
     assert_eq!(log.recent(500).len(), 500, "the ring has them all");
     fs::remove_file(dir.path().join(FILE_NAME)).expect("room again");
     log.note(event(501));

@@ -3,17 +3,13 @@
 use std::ffi::CString;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, Uid, User};
+use nix::unistd::{Uid, User};
 
-use crate::wire::outcome::Failure;
-
-/// The search path of hooks, whatever the daemon's is.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::program;
+use crate::wire::outcome::{Failure, one_line};
 
 /// Whom a program runs as.
 #[derive(Clone, Debug)]
@@ -61,59 +57,34 @@ pub(super) enum Ended {
     NotStarted(String),
 }
 
-/// Runs a program in a process group of its own and waits; at the limit the whole group is killed.
+/// Runs a program in a session of its own and waits; at the limit it is killed with everything that it started. What it
+/// prints goes to the daemon's log, its end at least.
 pub(super) fn run(
     argv: &[String],
     variables: &[(&'static str, String)],
     identity: Option<&Identity>,
     limit: Duration,
 ) -> Ended {
-    let Some((program, arguments)) = argv.split_first() else {
+    let Some((path, arguments)) = argv.split_first() else {
         return Ended::NotStarted("no program is named".to_owned());
     };
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .process_group(0);
+    let mut command = program::command(path);
+    command.args(arguments).envs(variables.iter().map(|(name, value)| (name, value))).current_dir("/");
     if let Some(identity) = identity {
         // With a uid the standard library also gives up all supplementary groups.
         command.uid(identity.uid).gid(identity.gid);
         command.env("USER", &identity.name).env("LOGNAME", &identity.name);
         command.env("HOME", &identity.home).env("SHELL", &identity.shell);
     }
-    match command.spawn() {
-        Ok(child) => wait(child, limit),
+    match program::run(&mut command, Some(limit)) {
+        Ok(done) => {
+            if !done.said.is_empty() {
+                tracing::info!(event = "hook.output", program = path, "{}", one_line(&done.said));
+            }
+            done.status.map_or(Ended::Killed(limit), ended)
+        }
         Err(error) => Ended::NotStarted(error.to_string()),
     }
-}
-
-fn wait(mut child: Child, limit: Duration) -> Ended {
-    let deadline = Instant::now() + limit;
-    let mut pause = Duration::from_millis(1);
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return ended(status),
-            Ok(None) if Instant::now() >= deadline => break,
-            Ok(None) => {
-                thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
-                pause = (pause * 2).min(Duration::from_millis(25));
-            }
-            Err(error) => return Ended::NotStarted(error.to_string()),
-        }
-    }
-    if let Ok(group) = i32::try_from(child.id()) {
-        // The child is not reaped yet, so its number cannot be another's.
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-    }
-    // A killed process ends as soon as the kernel lets it; only this thread waits for that.
-    let _ = child.wait();
-    Ended::Killed(limit)
 }
 
 fn ended(status: ExitStatus) -> Ended {

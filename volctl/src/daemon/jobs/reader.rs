@@ -24,7 +24,7 @@ impl Workshop {
         let backing = self.prove(spec, false)?;
         let gate = self.open_gate(spec, &backing, Mode::ReadOnly)?;
         drop(backing);
-        let mounted = self.put_reader(spec, generation, &gate.path());
+        let mounted = self.put_reader(spec, generation, &gate.path(), gates);
         let mount_id = match mounted {
             Ok(mount_id) => mount_id,
             Err(failure) => {
@@ -42,16 +42,12 @@ impl Workshop {
         Ok(JobDone::ReaderMounted { generation })
     }
 
-    fn put_reader(&self, spec: &Spec, generation: Generation, device: &Path) -> Result<u64, Failure> {
+    fn put_reader(&self, spec: &Spec, generation: Generation, device: &Path, gates: &Gates) -> Result<u64, Failure> {
         let snapshot = spec.readers == ReadersPolicy::Snapshot;
         let subvol = snapshot.then(|| snapshot_name::path(generation));
         let mount = mount_reader(device, spec.kind, subvol.as_deref())
             .map_err(|e| failed(spec, "it cannot be mounted read-only", &e))?;
-        let placed = self
-            .root
-            .switch_beneath(mount, &spec.name)
-            .map_err(|e| failed(spec, "its mount cannot be put in its place", &e))?;
-        Ok(placed.mount_id)
+        self.put_in_place(spec, gates, mount)
     }
 
     /// Clears the gates of older generations that nobody uses any more.
@@ -73,11 +69,14 @@ impl Workshop {
 
     pub(super) fn unmount_reader(&self, spec: &Spec, force: bool, gates: &mut Gates) -> JobDone {
         if let Some(reader) = gates.reader.take() {
-            if let Err(e) = self.root.detach(&spec.name) {
-                gates.reader = Some(reader);
-                return JobDone::Failed(failed(spec, "it cannot be unmounted", &e));
-            }
             gates.old.push(reader);
+            let detached = self
+                .own_place(spec, gates)
+                .and_then(|()| self.root.detach(&spec.name).map_err(|e| failed(spec, "it cannot be unmounted", &e)));
+            if let Err(failure) = detached {
+                gates.reader = gates.old.pop();
+                return JobDone::Failed(failure);
+            }
         }
         self.retire_old(spec, gates);
         if gates.old.is_empty() {
@@ -99,6 +98,7 @@ impl Workshop {
 
     pub(super) fn probe(&self, spec: &Spec, files: bool, gates: &mut Gates) -> Result<JobDone, Failure> {
         let inflight_ms = self.measure_inflight(spec, gates);
+        self.own_place(spec, gates)?;
         let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "it cannot be looked at", &e))?;
         let space = space(&directory).map_err(|e| failed(spec, "its free space is not known", &e))?;
         let open = files.then(|| open_for_writing(&directory).map(|found| !found.is_empty()));

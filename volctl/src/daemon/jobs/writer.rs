@@ -17,7 +17,9 @@ use crate::volumes::mounting::{error::UnmountError, mount_writer};
 use crate::volumes::publish::snapshots::{
     delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
-use crate::volumes::publish::{Sample, changed_since, publish_freeze, sample, sample_frozen};
+use crate::volumes::publish::{
+    PublishError, Sample, changed_since, has_given_up, publish_freeze, sample, sample_frozen,
+};
 use crate::wire::outcome::Failure;
 use ondisk::FsKind;
 
@@ -47,8 +49,8 @@ impl Workshop {
         let gate = self.open_gate(spec, &backing, Mode::ReadWrite)?;
         drop(backing);
         let number = gate.number;
-        let put = self.put_writer(spec, &gate.path(), check);
-        let (snapshots, sample) = match put {
+        let put = self.put_writer(spec, &gate.path(), check, gates);
+        let (snapshots, sample, mount_id) = match put {
             Ok(put) => put,
             Err(failure) => {
                 if let Err(e) = self.guardian()?.close_now(number) {
@@ -63,6 +65,7 @@ impl Workshop {
         }
         gates.writer = Some(WriteGate {
             number,
+            mount_id,
             sample,
             written: sectors_written(number),
             published: None,
@@ -79,7 +82,8 @@ impl Workshop {
         spec: &Spec,
         device: &Path,
         check: bool,
-    ) -> Result<(Vec<Generation>, Option<Sample>), Failure> {
+        gates: &Gates,
+    ) -> Result<(Vec<Generation>, Option<Sample>, u64), Failure> {
         if check
             && self.check_before
             && let CheckOutcome::Damaged(text) = check_unchanged(device, spec.kind, CHECK_BUDGET)
@@ -96,16 +100,14 @@ impl Workshop {
             snapshots = found.into_iter().collect();
         }
         let sample = sample(mount.directory()).ok();
-        self.root
-            .switch_beneath(mount, &spec.name)
-            .map_err(|e| failed(spec, "its mount cannot be put in its place", &e))?;
+        let mount_id = self.put_in_place(spec, gates, mount)?;
         if spec.kind == FsKind::Btrfs {
             let off = self.root.open(&spec.name).map(|directory| switch_reclaim_off(&directory));
             if let Ok(Err(e)) = off {
                 tracing::warn!(event = "volume.reclaim", volume = spec.name, error = %e, "automatic reclaim stays on");
             }
         }
-        Ok((snapshots, sample))
+        Ok((snapshots, sample, mount_id))
     }
 
     /// Never a number twice, even if an earlier job raised it and then could not go on.
@@ -125,6 +127,7 @@ impl Workshop {
         always: bool,
         gates: &mut Gates,
     ) -> Result<JobDone, Failure> {
+        self.own_place(spec, gates)?;
         let Some(writer) = gates.writer.as_mut() else {
             return Err(failed(spec, "nothing to publish", &"not mounted"));
         };
@@ -156,6 +159,10 @@ impl Workshop {
             let sample = self.take_snapshot(spec, directory, generation)?;
             self.session.raise(spec.uuid, generation, modified_ms)?;
             return Ok(Some(sample));
+        }
+        // Frozen, it would say yes to everything.
+        if has_given_up(directory) {
+            return Err(gave_up(spec));
         }
         let guardian = self.guardian()?;
         guardian.frozen(writer.number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be published", &e))?;
@@ -202,27 +209,27 @@ impl Workshop {
         (always, force, check): (bool, bool, bool),
         gates: &mut Gates,
     ) -> JobDone {
+        let covered = self.own_place(spec, gates);
         let Some(writer) = gates.writer.as_mut() else {
             return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
         };
-        let number = writer.number;
-        let directory = match self.root.open(&spec.name) {
-            Ok(directory) => directory,
-            Err(e) => return self.close_under(spec, gates, &failed(spec, "its mount is gone", &e)),
-        };
-        let changed = always || writer.owed || changed(&directory, writer);
-        drop(directory);
-        let generation = changed.then(|| Self::next(writer, wanted));
-        let modified_ms = if changed { wall_ms() } else { 0 };
-        match self.stop_in_order(spec, generation, modified_ms, writer) {
+        match covered {
+            // Looking into what lies over it may wait for whoever mounted that.
+            Err(failure) if force => return self.close_under(spec, gates, &failure),
+            Err(failure) => return JobDone::Failed(failure),
             Ok(()) => {}
+        }
+        let number = writer.number;
+        if let Err(e) = self.root.open(&spec.name) {
+            return self.close_under(spec, gates, &failed(spec, "its mount is gone", &e));
+        }
+        let last = match self.stop_in_order(spec, wanted, always, writer) {
+            Ok(last) => last,
             Err(Stop::Busy(busy)) if !force => return JobDone::StillBusy(busy),
             Err(Stop::Failed(failure)) if !force => return JobDone::Failed(failure),
-            Err(Stop::StillOpen(failure)) => return self.close_under(spec, gates, &failure),
-            Err(Stop::Busy(_) | Stop::Failed(_)) => {
-                return self.stop_by_force(spec, generation, modified_ms, gates);
-            }
-        }
+            Err(Stop::Broken(failure)) => return self.close_under(spec, gates, &failure),
+            Err(Stop::Busy(_) | Stop::Failed(_)) => return self.stop_by_force(spec, wanted, always, gates),
+        };
         let outcome = check.then(|| check_unchanged(Path::new(&format!("/dev/loop{number}")), spec.kind, CHECK_BUDGET));
         let closed =
             self.guardian().and_then(|g| g.close(number).map_err(|e| failed(spec, "its gate does not close", &e)));
@@ -232,82 +239,131 @@ impl Workshop {
         self.forget(spec, number);
         gates.writer = None;
         let check = outcome.as_ref().map(check_words);
+        let (generation, modified_ms) = last.map_or((None, 0), |last| (Some(last.generation), last.modified_ms));
         JobDone::Stopped { generation, clean: true, modified_ms, check }
     }
 
-    /// Out of sight, last snapshot, unmount; whoever keeps it busy is named, and it comes back.
+    /// Out of sight, last published state, unmount; whoever keeps it busy is named, and it comes back.
     fn stop_in_order(
         &self,
         spec: &Spec,
-        generation: Option<Generation>,
-        modified_ms: i64,
+        wanted: Generation,
+        always: bool,
         writer: &mut WriteGate,
-    ) -> Result<(), Stop> {
-        let hidden = self.root.hide(&spec.name).map_err(|e| failed(spec, "it cannot be moved out of sight", &e))?;
-        if spec.readers == ReadersPolicy::Snapshot {
-            // Whoever has a file open could write between the last snapshot and the unmount. Elsewhere the unmount itself
-            // refuses, at no cost; looking through every process takes longer than all the rest of a hand-over.
+    ) -> Result<Option<Last>, Stop> {
+        let mut hidden = self.root.hide(&spec.name).map_err(|e| failed(spec, "it cannot be moved out of sight", &e))?;
+        let unseen = |e| failed(spec, "it cannot be published", &e);
+        if has_given_up(&hidden.open().map_err(unseen)?) {
+            return Err(Stop::Broken(gave_up(spec)));
+        }
+        let last = if spec.readers == ReadersPolicy::Snapshot {
+            // Whoever has a file open could write between the last snapshot and the unmount.
             let busy = who_holds(&Scope::of_ids([hidden.mount_id()]));
             if !busy.is_empty() {
                 hidden.put_back().map_err(|e| failed(spec, "it cannot be put back", &e))?;
                 return Err(Stop::Busy(to_busy(busy)));
             }
-            let directory = hidden.open().map_err(|e| failed(spec, "it cannot be published", &e))?;
-            writer.delete_doomed(spec, &directory);
-            if let Some(generation) = generation {
-                writer.published = Some(generation);
-                writer.owed = true;
-                let sample = self.take_snapshot(spec, &directory, generation)?;
-                self.session.raise(spec.uuid, generation, modified_ms)?;
-                writer.sample = Some(sample);
-                writer.owed = false;
+            self.last_snapshot(spec, &hidden.open().map_err(unseen)?, wanted, always, writer)?
+        } else {
+            // Looking through every process takes longer than all the rest of a hand-over: the kernel counts who writes.
+            if let Err(e) = hidden.end_writing() {
+                hidden.put_back().map_err(|e| failed(spec, "it cannot be put back", &e))?;
+                return Err(in_use(spec, e));
             }
+            self.last_state(spec, &hidden.open().map_err(unseen)?, wanted, always, writer)?
+        };
+        hidden.unmount_or_put_back().map_err(|e| in_use(spec, e))?;
+        Ok(last)
+    }
+
+    /// Whether anything changed is decided where nobody can write any more: decided before, what was written in the last
+    /// moment would be released without a generation, and no reader would see it until the next one.
+    fn last(wanted: Generation, always: bool, directory: &File, writer: &WriteGate) -> Option<Last> {
+        let changed = always || writer.owed || changed(directory, writer);
+        changed.then(|| Last { generation: Self::next(writer, wanted), modified_ms: wall_ms() })
+    }
+
+    fn last_snapshot(
+        &self,
+        spec: &Spec,
+        directory: &File,
+        wanted: Generation,
+        always: bool,
+        writer: &mut WriteGate,
+    ) -> Result<Option<Last>, Stop> {
+        let last = Self::last(wanted, always, directory, writer);
+        writer.delete_doomed(spec, directory);
+        if let Some(last) = last {
+            writer.published = Some(last.generation);
+            writer.owed = true;
+            let sample = self.take_snapshot(spec, directory, last.generation);
+            // A file system that had errors takes no snapshot ever again: nobody need wait for one.
+            let sample = sample.map_err(|why| if has_given_up(directory) { Stop::Broken(why) } else { why.into() })?;
+            self.session.raise(spec.uuid, last.generation, last.modified_ms)?;
+            writer.sample = Some(sample);
+            writer.owed = false;
         }
-        match hidden.unmount_or_put_back() {
-            Ok(()) => Ok(()),
-            Err(UnmountError::Busy(busy)) => Err(Stop::Busy(to_busy(busy.processes))),
-            Err(e @ UnmountError::StillOpen { .. }) => {
-                Err(Stop::StillOpen(failed(spec, "a mount namespace keeps it", &e)))
-            }
-            Err(UnmountError::Mount(e)) => Err(Stop::Failed(failed(spec, "it cannot be unmounted", &e))),
+        Ok(last)
+    }
+
+    /// The unmount itself is the publish, but it says nothing of a disk that did not take the last writes. A freeze does.
+    fn last_state(
+        &self,
+        spec: &Spec,
+        directory: &File,
+        wanted: Generation,
+        always: bool,
+        writer: &WriteGate,
+    ) -> Result<Option<Last>, Stop> {
+        let last = Self::last(wanted, always, directory, writer);
+        if last.is_some() {
+            let told = self.guardian()?.frozen(writer.number, directory.as_fd());
+            told.map_err(|e| failed(spec, "it cannot be frozen", &e))?;
+            let frozen = publish_freeze(directory, || Ok::<_, std::convert::Infallible>(()));
+            let told = self.guardian()?.thawed(writer.number);
+            frozen.map_err(|e| match e {
+                PublishError::FrozenByOther => Stop::Failed(failed(spec, "it cannot be frozen", &e)),
+                e => Stop::Broken(failed(spec, "its last writes did not reach the disk", &e)),
+            })?;
+            told.map_err(|e| failed(spec, "the guardian does not know of the thaw", &e))?;
         }
+        Ok(last)
     }
 
     /// Open files or not: a last published state, and the gate is closed under them.
-    fn stop_by_force(
-        &self,
-        spec: &Spec,
-        generation: Option<Generation>,
-        modified_ms: i64,
-        gates: &mut Gates,
-    ) -> JobDone {
+    fn stop_by_force(&self, spec: &Spec, wanted: Generation, always: bool, gates: &mut Gates) -> JobDone {
         let Some(writer) = gates.writer.as_mut() else {
             return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
         };
         let number = writer.number;
-        // Whatever was published while it was tried in order has its number already.
-        let generation = generation.map(|wanted| Self::next(writer, wanted));
         let closed = (|| {
             let guardian = self.guardian()?;
             let close = || guardian.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e));
             let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "its mount is gone", &e))?;
-            match generation {
-                Some(generation) if spec.readers == ReadersPolicy::Snapshot => {
+            if has_given_up(&directory) {
+                return Err(gave_up(spec));
+            }
+            // Whatever was published while it was tried in order has its number already.
+            let last = Self::last(wanted, always, &directory, writer);
+            match last {
+                Some(Last { generation, modified_ms }) if spec.readers == ReadersPolicy::Snapshot => {
                     self.take_snapshot(spec, &directory, generation)?;
                     self.session.raise(spec.uuid, generation, modified_ms)?;
-                    close()
+                    close()?;
                 }
                 _ => {
                     guardian.frozen(number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be frozen", &e))?;
                     // The state on disk is clean while it is frozen, and nothing comes after it.
-                    publish_freeze(&directory, close).map_err(|e| failed(spec, "it cannot be frozen", &e))
+                    publish_freeze(&directory, close).map_err(|e| failed(spec, "it cannot be frozen", &e))?;
                 }
             }
+            Ok(last)
         })();
         match closed {
-            Ok(()) => {
+            Ok(last) => {
                 self.forget(spec, number);
                 gates.writer = None;
+                let (generation, modified_ms) = last.map_or((None, 0), |l| (Some(l.generation), l.modified_ms));
                 JobDone::Stopped { generation, clean: true, modified_ms, check: None }
             }
             Err(failure) => self.close_under(spec, gates, &failure),
@@ -344,10 +400,31 @@ impl WriteGate {
     }
 }
 
+/// The state that is published last.
+#[derive(Clone, Copy)]
+struct Last {
+    generation: Generation,
+    modified_ms: i64,
+}
+
 enum Stop {
+    /// In use, and back in its place.
     Busy(Vec<Busy>),
-    StillOpen(Failure),
+    /// Nothing but the closing of its gate stops it any more, or is worth waiting for.
+    Broken(Failure),
     Failed(Failure),
+}
+
+fn in_use(spec: &Spec, error: UnmountError) -> Stop {
+    match error {
+        UnmountError::Busy(busy) => Stop::Busy(to_busy(busy.processes)),
+        e @ UnmountError::StillOpen { .. } => Stop::Broken(failed(spec, "a mount namespace keeps it", &e)),
+        UnmountError::Mount(e) => Stop::Failed(failed(spec, "it cannot be unmounted", &e)),
+    }
+}
+
+fn gave_up(spec: &Spec) -> Failure {
+    failed(spec, "nothing of it can be published any more", &"its file system has made itself read-only after errors")
 }
 
 impl From<Failure> for Stop {

@@ -10,7 +10,7 @@ use crossbeam::channel::SendTimeoutError;
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 
-use super::{ACTING_GROUP, CONNECTIONS_MAX, Incoming, LOOKERS_MAX, Peer, Registered, Shared};
+use super::{ACTING_GROUP, Incoming, LOOKERS_MAX, Peer, Registered, Shared};
 use crate::daemon::reply::{Mailbox, Outgoing};
 use crate::wire::call::{Call, INTERFACE};
 use crate::wire::frame::{CALL_BYTES_MAX, CallFrame, FrameError, FrameStream, ReplyFrame, poll_timeout};
@@ -26,11 +26,13 @@ const REFUSAL_TIME: Duration = Duration::from_millis(20);
 
 /// Starts the thread of a new connection, or refuses it politely when there are too many. Runs in the listener.
 pub(super) fn start(stream: UnixStream, shared: &Arc<Shared>) {
-    let Some(registered) = Registered::new(shared, &stream) else {
-        return refuse(stream, &too_many(CONNECTIONS_MAX));
+    let Ok(peer) = Peer::of(&stream) else { return };
+    let registered = match Registered::new(shared, &stream, peer.uid) {
+        Ok(registered) => registered,
+        Err(why) => return refuse(stream, &too_many(why)),
     };
     let spawned = thread::Builder::new().name("connection".into()).stack_size(512 * 1024).spawn(move || {
-        if let Err(error) = run(stream, registered) {
+        if let Err(error) = run(stream, peer, registered) {
             tracing::debug!(%error, "a connection ended");
         }
     });
@@ -39,10 +41,10 @@ pub(super) fn start(stream: UnixStream, shared: &Arc<Shared>) {
     }
 }
 
-fn too_many(max: usize) -> Failure {
+fn too_many(why: String) -> Failure {
     Failure::busy(
         "the daemon takes no more connections now",
-        format!("{max} are open already"),
+        why,
         "close a window or a 'status --watch', then try again",
     )
 }
@@ -53,11 +55,10 @@ fn refuse(stream: UnixStream, failure: &Failure) {
         .and_then(|mut frames| frames.write(&varlink::failure_reply(failure), REFUSAL_TIME));
 }
 
-fn run(stream: UnixStream, mut registered: Registered) -> Result<(), FrameError> {
-    let peer = Peer::of(&stream)?;
+fn run(stream: UnixStream, peer: Peer, mut registered: Registered) -> Result<(), FrameError> {
     let may_act = (registered.shared.may_act)(&peer);
     if !may_act && !registered.count_looker() {
-        refuse(stream, &too_many(LOOKERS_MAX));
+        refuse(stream, &too_many(format!("{LOOKERS_MAX} are open already to those who may only look")));
         return Ok(());
     }
     let frames = FrameStream::new(stream, CALL_BYTES_MAX)?;
@@ -151,7 +152,7 @@ impl Connection<'_> {
         let (mailbox, reply) = Mailbox::new(more).map_err(|error| {
             Failure::busy("the daemon cannot take the call now", error.to_string(), "try again in a moment")
         })?;
-        let incoming = Incoming { call, peer: self.peer, reply };
+        let incoming = Incoming { call, peer: self.peer.clone(), reply };
         match self.shared.calls.send_timeout(incoming, QUEUE_TIME) {
             Ok(()) => Ok(mailbox),
             Err(SendTimeoutError::Timeout(_)) => Err(Failure::busy(

@@ -1,23 +1,25 @@
 //! Who is at the other end of a connection, and whether he may act.
 
-use std::ffi::CString;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use lockdriver::sys::peer::peer_groups;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::{Group, Uid};
 
 /// The group whose members may act.
 pub const ACTING_GROUP: &str = "volctl";
 
 /// The process at the other end, as the kernel recorded it when it connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user id.
     pub uid: u32,
     /// Effective group id.
     pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
     /// Process id; for messages only, it may have been used again since.
     pub pid: i32,
 }
@@ -26,38 +28,32 @@ pub struct Peer {
 pub type PeerCheck = Arc<dyn Fn(&Peer) -> bool + Send + Sync>;
 
 impl Peer {
-    /// Asks the kernel (SO_PEERCRED).
+    /// Asks the kernel (SO_PEERCRED, SO_PEERGROUPS).
     ///
     /// # Errors
     /// As `getsockopt(2)`.
     pub fn of(stream: &UnixStream) -> io::Result<Self> {
         let credentials = getsockopt(stream, PeerCredentials)?;
-        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid() })
+        let groups = peer_groups(stream)?;
+        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), groups, pid: credentials.pid() })
+    }
+
+    fn is_in(&self, group: u32) -> bool {
+        self.gid == group || self.groups.contains(&group)
     }
 }
 
-/// The rule of the daemon: root, the daemon's own user, and members of group `volctl` may act.
+/// The rule of the daemon: root, the daemon's own user, and processes that are in the group `volctl` may act.
 ///
-/// The group database is asked each time, so a new member need not wait; it may be slow where it is far away, which
-/// holds up only the connection's own thread. What cannot be found out counts as no.
+/// What counts is the process that connected, as for a file: one that gave up its groups, or runs in a sandbox without
+/// them, may not act, whatever its user could do elsewhere. So whoever was just added to the group logs in anew first.
+/// Only the group's number is asked of the group database; while there is no such group, only root and the own user may act.
 #[must_use]
 pub fn may_act(peer: &Peer) -> bool {
     if peer.uid == 0 || peer.uid == Uid::effective().as_raw() {
         return true;
     }
-    let Ok(Some(group)) = Group::from_name(ACTING_GROUP) else {
-        return false;
-    };
-    if peer.gid == group.gid.as_raw() {
-        return true;
-    }
-    let Ok(Some(user)) = User::from_uid(Uid::from_raw(peer.uid)) else {
-        return false;
-    };
-    let Ok(name) = CString::new(user.name) else {
-        return false;
-    };
-    getgrouplist(&name, Gid::from_raw(peer.gid)).is_ok_and(|groups| groups.contains(&group.gid))
+    Group::from_name(ACTING_GROUP).ok().flatten().is_some_and(|group| peer.is_in(group.gid.as_raw()))
 }
 
 #[cfg(test)]
@@ -74,9 +70,26 @@ mod tests {
 
     #[test]
     fn root_and_the_own_user_may_act_and_a_stranger_may_not() {
-        let peer = |uid| Peer { uid, gid: 4_000_000_000, pid: 1 };
+        let peer = |uid| Peer { uid, gid: 4_000_000_000, groups: vec![4_000_000_001], pid: 1 };
         assert!(may_act(&peer(0)));
         assert!(may_act(&peer(Uid::effective().as_raw())));
         assert!(!may_act(&peer(4_000_000_000)));
+    }
+
+    #[test]
+    fn a_group_counts_as_the_effective_one_and_as_a_supplementary_one() {
+        let peer = Peer { uid: 7, gid: 10, groups: vec![20, 30], pid: 1 };
+        assert!(peer.is_in(10) && peer.is_in(20) && peer.is_in(30));
+        assert!(!peer.is_in(7) && !peer.is_in(0));
+    }
+
+    #[test]
+    fn the_kernel_tells_the_groups_of_this_very_process() {
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let mut own: Vec<u32> = nix::unistd::getgroups().expect("groups").iter().map(|g| g.as_raw()).collect();
+        let mut told = Peer::of(&ours).expect("credentials").groups;
+        own.sort_unstable();
+        told.sort_unstable();
+        assert_eq!(told, own);
     }
 }

@@ -475,3 +475,14 @@ fn the_thirty_third_request_is_refused_by_name() {
     let id = desk.request(None);
     assert_eq!(desk.failure(id).why, "32 requests of this client stand already");
 }
+
+/// Found by reading for the fuzzer: a page may hold any number. The one after the highest was 0, so that whoever asked next,
+/// after everybody else, came before everybody.
+#[test]
+fn the_highest_number_in_a_page_lets_nobody_jump_the_queue() {
+    let mut desk = live().held_by(ALICE, 20);
+    desk.ask_from(BOB, 5, u64::MAX);
+    desk.step();
+    desk.request(Some(Duration::from_secs(5)));
+    assert_eq!(desk.engine.page().requests[0].number, u64::MAX);
+}

@@ -108,6 +108,7 @@ impl Desk {
             answers: Vec::new(),
             page_sequence: 7,
             seed: 77,
+            switches: crate::engine::Switches::ALL,
         };
         setup(&mut all);
         let engine = Engine::new(all, 2);

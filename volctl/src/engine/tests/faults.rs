@@ -189,6 +189,7 @@ impl Studio {
             answers: old.as_ref().map(|p| p.answers.clone()).unwrap_or_default(),
             page_sequence: old.as_ref().map_or(0, |p| p.sequence),
             seed: self.rng.next(),
+            switches: crate::engine::Switches::ALL,
         };
         let volumes = u16::try_from(self.tables.volumes.len()).expect("few");
         self.clients[c].engine = Some(Engine::new(setup, volumes));

@@ -43,7 +43,7 @@ fn label<const N: usize>(block: &Block, at: usize) -> String {
 /// Which file system it is. `head` is its first block, `deep` the one at [`BTRFS_AT`].
 ///
 /// mkfs of one kind may leave the magic of another behind, and nobody can say then which is the volume: refused.
-pub(super) fn find(head: &Block, deep: &Block) -> Result<Option<FoundFs>, IdentityError> {
+pub(in crate::volumes) fn find(head: &Block, deep: &Block) -> Result<Option<FoundFs>, IdentityError> {
     let mut found = [xfs(head), ext4(head), btrfs(deep)].into_iter().flatten();
     let first = found.next().transpose()?;
     match (first, found.next()) {

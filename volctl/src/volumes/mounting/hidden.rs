@@ -4,11 +4,11 @@
 //! root can enter; then either it unmounts, or those who still use it are named and it is put back.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lockdriver::sys::mount::{Place, move_mount};
+use lockdriver::sys::mount::{Place, move_mount, set_read_only};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::{MntFlags, umount2};
@@ -37,6 +37,8 @@ pub struct Hidden {
     place: String,
     mount_id: u64,
     decided: bool,
+    /// Nothing can be written through it.
+    ended: bool,
 }
 
 impl Hidden {
@@ -51,7 +53,7 @@ impl Hidden {
         let to = open_beneath(&*root.directory, &place, OFlag::O_PATH)
             .map_err(MountError::errno("opening the hidden place of", &path))?;
         move_mount(target, &to, Place::OnTop).map_err(MountError::errno("hiding", &path))?;
-        Ok(Self { root: root.clone(), name: name.to_owned(), place, mount_id, decided: false })
+        Ok(Self { root: root.clone(), name: name.to_owned(), place, mount_id, decided: false, ended: false })
     }
 
     /// Number of the mount.
@@ -75,6 +77,30 @@ impl Hidden {
         Ok(File::from(directory.map_err(MountError::errno("opening the hidden place of", &self.path()))?))
     }
 
+    /// From here on nothing can be written through this mount: until it is put back.
+    ///
+    /// # Errors
+    /// [`UnmountError::Busy`] names who has files open for writing.
+    pub fn end_writing(&mut self) -> Result<(), UnmountError> {
+        let path = self.path();
+        for _ in 0..TRIES {
+            match set_read_only(self.handle()?, true) {
+                Ok(()) => {
+                    self.ended = true;
+                    return Ok(());
+                }
+                Err(Errno::EBUSY) => {}
+                Err(errno) => return Err(MountError::errno("ending the writing to", &path)(errno).into()),
+            }
+            let busy = self.busy(&self.line()?)?;
+            if !busy.is_empty() {
+                return Err(UnmountError::Busy(busy));
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Err(UnmountError::Busy(Busy::default()))
+    }
+
     /// Puts it back where it was.
     ///
     /// # Errors
@@ -91,6 +117,9 @@ impl Hidden {
             return Err(MountError::Occupied { path });
         }
         let from = self.handle()?;
+        if self.ended {
+            set_read_only(&from, false).map_err(MountError::errno("making writable again", &path))?;
+        }
         move_mount(&from, &target, Place::OnTop).map_err(MountError::errno("putting back", &path))?;
         drop(from);
         self.remove_place();
@@ -111,7 +140,7 @@ impl Hidden {
             return Err(UnmountError::Busy(Busy { processes, elsewhere: copies, submounts: Vec::new() }));
         }
         for tried in 1..=TRIES {
-            match umount2(&self.root.path().join(&self.place), MntFlags::UMOUNT_NOFOLLOW) {
+            match umount2(self.place_now().as_str(), MntFlags::UMOUNT_NOFOLLOW) {
                 Ok(()) => break,
                 Err(Errno::EBUSY) => {}
                 Err(errno) => return Err(MountError::errno("unmounting", &path)(errno).into()),
@@ -158,6 +187,11 @@ impl Hidden {
         self.decided = true;
         self.remove_place();
         Ok(())
+    }
+
+    /// The hidden place, counted from the directory itself and not from a path that may lead elsewhere by now.
+    fn place_now(&self) -> String {
+        format!("/proc/self/fd/{}/{}", self.root.directory.as_raw_fd(), self.place)
     }
 
     fn handle(&self) -> Result<OwnedFd, MountError> {

@@ -6,15 +6,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::{fs::File, sync::Arc};
 
 use lockdriver::sys::mount::{Place, clone_tree, make_private, move_mount, set_read_only};
+use lockdriver::trust::{self, Untrusted};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, umount2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 
 use super::hidden::{HIDDEN_DIRECTORY, Hidden};
 use super::{DetachedMount, MountError, open_beneath};
@@ -76,6 +76,10 @@ pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(doing("making the hidden directory in")(errno)),
     }
+    let hidden =
+        open_beneath(&making, HIDDEN_DIRECTORY, OFlag::O_RDONLY).map_err(doing("opening the hidden directory in"))?;
+    check_owner(path, &hidden)?;
+    fchmod(&hidden, Mode::S_IRWXU).map_err(doing("closing the hidden directory to others in"))?;
     Ok(MountRoot { path: path.to_owned(), directory: Arc::new(directory), making: Arc::new(making) })
 }
 
@@ -111,6 +115,16 @@ impl MountRoot {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Opens the directory that only root may enter, to lock it: the mount root itself is open to all, and whoever can
+    /// open a directory can lock it and so keep every daemon out.
+    ///
+    /// # Errors
+    /// Only what the system says.
+    pub fn open_private(&self) -> Result<File, MountError> {
+        let opened = open_beneath(&*self.making, HIDDEN_DIRECTORY, OFlag::O_RDONLY);
+        Ok(File::from(opened.map_err(MountError::errno("opening the hidden directory in", &self.path))?))
     }
 
     /// Where the volume appears.
@@ -318,6 +332,7 @@ fn open_or_make(path: &Path) -> Result<OwnedFd, MountError> {
         open_no_links(AT_FDCWD, Path::new("/")).map_err(MountError::errno("opening the root directory for", path))?;
     for part in path.components().skip(1) {
         let part = Path::new(part.as_os_str());
+        check_way(path, &directory)?;
         match mkdirat(&directory, part, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST | Errno::EROFS | Errno::EACCES) => {}
             Err(errno) => return Err(MountError::errno("making", path)(errno)),
@@ -336,16 +351,25 @@ fn open_or_make(path: &Path) -> Result<OwnedFd, MountError> {
 
 /// Whoever may write into the mount root may swap the directories under the volumes.
 fn check_owner(path: &Path, directory: &OwnedFd) -> Result<(), MountError> {
-    let copy = directory.try_clone().map_err(MountError::io("looking at", path))?;
-    let metadata = File::from(copy).metadata().map_err(MountError::io("looking at", path))?;
+    let metadata = metadata_of(path, directory)?;
     let unsafe_root = |why| Err(MountError::UnsafeRoot { path: path.to_owned(), why });
-    if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return unsafe_root("it belongs to another user than the daemon's");
+    match trust::check_owner(&metadata) {
+        Ok(()) => Ok(()),
+        Err(Untrusted::Owner(_)) => unsafe_root("it belongs to another user than the daemon's"),
+        Err(_) => unsafe_root("others than its owner may write in it (chmod go-w)"),
     }
-    if metadata.mode() & 0o022 != 0 {
-        return unsafe_root("others than its owner may write in it (chmod go-w)");
-    }
-    Ok(())
+}
+
+/// Whoever may write into a directory on the way may put another one in the place of all that is below it.
+fn check_way(path: &Path, directory: &OwnedFd) -> Result<(), MountError> {
+    let why = "a directory on the way to it can be changed by others than root (chown root, chmod go-w)";
+    trust::check_on_the_way(&metadata_of(path, directory)?)
+        .map_err(|_| MountError::UnsafeRoot { path: path.to_owned(), why })
+}
+
+fn metadata_of(path: &Path, directory: &OwnedFd) -> Result<std::fs::Metadata, MountError> {
+    let copy = directory.try_clone().map_err(MountError::io("looking at", path))?;
+    File::from(copy).metadata().map_err(MountError::io("looking at", path))
 }
 
 /// The mount of which this directory is the root, if it is one.

@@ -1,0 +1,495 @@
+//! The control volume: bytes, and I/O that is on its way.
+//!
+//! Each I/O has a moment (or several) at which its bytes move, and a later one at which its issuer hears of it. What may go
+//! wrong keeps to the numbered assumptions of `docs/safety.md`: a slot write lands within `margin` or never (A3); a late,
+//! torn or misdirected write of the tables, or a lost block, comes one at a time, until what it harmed was written again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::Duration;
+
+use lockdriver::check::ReadAt;
+use lockdriver::device::{BlockDevice, Durability};
+use ondisk::Geometry;
+
+use crate::rng::nanos;
+use crate::threads::{Shared, pause};
+use crate::world::{Event, HostId, ProcId, ThreadId, World};
+
+/// Number of an I/O.
+pub(crate) type IoId = u64;
+
+const SECTOR: usize = 512;
+
+/// What a place on the control volume is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Region {
+    /// Superblocks and what belongs to nobody.
+    Other,
+    /// A slot sector.
+    Slot,
+    /// A copy of the table header.
+    Header,
+    /// A copy of a client page.
+    Page,
+    /// A block of a cell.
+    Cell,
+}
+
+/// An I/O on its way.
+#[derive(Debug)]
+pub(crate) struct Io {
+    thread: ThreadId,
+    proc: ProcId,
+    host: HostId,
+    write: bool,
+    region: Region,
+    offset: usize,
+    data: Vec<u8>,
+    /// It hit a sector that cannot be read.
+    failed: bool,
+    /// Parts that did not move yet.
+    parts: usize,
+    /// The issuer has heard of it, or will not any more.
+    returned: Option<bool>,
+    /// When it was begun.
+    begun: u64,
+    /// It lands late or in the wrong place: what it writes over is harmed.
+    harmful: bool,
+}
+
+/// The control volume.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    /// Where everything lies.
+    pub(crate) geometry: Geometry,
+    /// What is on the medium.
+    pub(crate) bytes: Vec<u8>,
+    /// Sectors that give an error until they are written.
+    pub(crate) unreadable: BTreeSet<usize>,
+    flying: BTreeMap<IoId, Io>,
+    next: IoId,
+    /// Blocks (region, first byte) that something went wrong with, until they are written again.
+    pub(crate) harmed: BTreeSet<(Region, usize)>,
+}
+
+impl Disk {
+    /// A formatted disk.
+    pub(crate) fn new(geometry: Geometry, bytes: Vec<u8>) -> Self {
+        Self { geometry, bytes, unreadable: BTreeSet::new(), flying: BTreeMap::new(), next: 0, harmed: BTreeSet::new() }
+    }
+
+    /// What lies at a byte, and the block's first byte and length.
+    pub(crate) fn block_at(&self, at: usize) -> (Region, usize, usize) {
+        let g = &self.geometry;
+        let place = |offset: u64| usize::try_from(offset).expect("a small disk");
+        let within = |region, start: usize, count: usize, len: usize| {
+            (start..start + count * len).contains(&at).then(|| (region, start + (at - start) / len * len, len))
+        };
+        let slots = within(Region::Slot, place(g.poll_area().start), 2 * g.slot_count(), g.stride());
+        let headers = within(Region::Header, place(g.header_copy(0).offset), 2, g.header_bytes());
+        let pages = within(
+            Region::Page,
+            place(g.page_copy(ondisk::SlotIndex(0), 0).offset),
+            2 * usize::from(g.max_clients()),
+            g.page_bytes(),
+        );
+        let cell = || {
+            g.cells()
+                .find_map(|cell| within(Region::Cell, place(g.cell_block(cell, 0, 0).offset), 4, g.cell_bytes(cell)))
+        };
+        slots.or(headers).or(pages).or_else(cell).unwrap_or((Region::Other, at / SECTOR * SECTOR, SECTOR))
+    }
+
+    /// May a block of this region be harmed now? One thing at a time in the tables, and in a client's page and slot.
+    pub(crate) fn may_harm(&self, region: Region, block: usize) -> bool {
+        let tables = |r: Region| matches!(r, Region::Header | Region::Cell);
+        let near = |other: usize, len: usize| block.abs_diff(other) <= len;
+        let flying = self.flying.values().any(|io| io.write && io.harmful);
+        let count = self.harmed.len();
+        match region {
+            Region::Other => false,
+            Region::Header | Region::Cell => !flying && !self.harmed.iter().any(|(r, _)| tables(*r)),
+            Region::Page => {
+                !flying && !self.harmed.iter().any(|(r, b)| *r == Region::Page && near(*b, self.geometry.page_bytes()))
+            }
+            Region::Slot => {
+                count < 3 && !self.harmed.iter().any(|(r, b)| *r == Region::Slot && near(*b, self.geometry.stride()))
+            }
+        }
+    }
+
+    fn put(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        for sector in at / SECTOR..(at + bytes.len()).div_ceil(SECTOR) {
+            self.unreadable.remove(&sector);
+        }
+    }
+
+    /// Is I/O under way that began before then? What was slow in times of trouble may come long after.
+    pub(crate) fn flies_since(&self, before: u64) -> bool {
+        self.flying.values().any(|io| io.begun < before)
+    }
+
+    /// Has the process I/O in the kernel? Then its end waits for it, and its lock file stays locked.
+    pub(crate) fn flies_for(&self, proc: ProcId) -> bool {
+        self.flying.values().any(|io| io.proc == proc && io.returned.is_none())
+    }
+
+    /// The block cannot be read any more, or reads as something else.
+    pub(crate) fn rot(&mut self, region: Region, block: usize, len: usize, unreadable: bool) {
+        self.harmed.insert((region, block));
+        if unreadable {
+            self.unreadable.extend(block / SECTOR..(block + len) / SECTOR);
+        } else {
+            self.bytes[block + len / 3] ^= 0x10;
+        }
+    }
+}
+
+impl ReadAt for Disk {
+    fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let at = usize::try_from(offset).map_err(io::Error::other)?;
+        if (at / SECTOR..(at + len).div_ceil(SECTOR)).any(|s| self.unreadable.contains(&s)) {
+            return Err(io::Error::other("an unreadable sector"));
+        }
+        self.bytes.get(at..at + len).map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.bytes.len() as u64)
+    }
+}
+
+/// When an I/O's bytes move (after its begin), when its issuer hears of it, and how.
+struct Course {
+    moves: Vec<u64>,
+    returns: u64,
+    ok: bool,
+    harmful: bool,
+    /// It lands there instead.
+    astray: Option<usize>,
+}
+
+impl World {
+    fn usual_course(&mut self) -> Course {
+        let lands = self.rng.between(20_000, 200_000);
+        let returns = lands + self.rng.between(5_000, 100_000);
+        Course { moves: vec![lands], returns, ok: true, harmful: false, astray: None }
+    }
+
+    /// Parts that move at different moments, the last one no later than `by`.
+    fn split(&mut self, course: &mut Course, by: u64) {
+        let first = course.moves[0];
+        let parts = 2 + self.rng.below(3);
+        course.moves = (0..parts).map(|_| self.rng.between(first, by.max(first))).collect();
+        course.returns = course.returns.max(course.moves.iter().copied().max().unwrap_or(first) + 10_000);
+    }
+
+    fn course_of_read(&mut self, host: HostId) -> Course {
+        let mut course = self.usual_course();
+        if let Some(wait) = self.outage(host) {
+            let fails = self.hosts[host].path_fails;
+            let returns = if fails { 1_000_000 } else { wait };
+            course =
+                Course { moves: vec![returns], returns: returns + 10_000, ok: !fails, harmful: false, astray: None };
+        }
+        if self.calm {
+            return course;
+        }
+        let odds = self.plan.odds;
+        if self.rng.one_in(odds.slow) {
+            self.count("a slow read");
+            let most = nanos(self.plan.timings.lease()) * 2;
+            let by = course.moves[0] + self.rng.between(1_000_000, most);
+            course.returns = by;
+            self.split(&mut course, by);
+        } else if self.rng.one_in(odds.split) {
+            let by = course.moves[0] + 2_000_000;
+            self.split(&mut course, by);
+        }
+        if self.rng.one_in(odds.read_error) {
+            self.count("a read error");
+            course.ok = false;
+        }
+        course
+    }
+
+    /// How long the host's path to the control volume stays away, if it is.
+    fn outage(&self, host: HostId) -> Option<u64> {
+        let until = self.hosts[host].path_until;
+        (until > self.now).then(|| until - self.now)
+    }
+
+    fn course_of_write(&mut self, host: HostId, region: Region, block: usize) -> Course {
+        let mut course = self.usual_course();
+        // What the assumption allows, less what the medium itself needs.
+        let soon = nanos(self.plan.margin()) * 4 / 5;
+        let late = nanos(self.plan.timings.dead()) * 4;
+        let may_be_late = region != Region::Slot && !self.calm && self.disk.may_harm(region, block);
+        if let Some(wait) = self.outage(host) {
+            if self.hosts[host].path_fails {
+                return Course { moves: Vec::new(), returns: 1_000_000, ok: false, ..course };
+            }
+            if wait <= soon || may_be_late {
+                let harmful = wait > soon;
+                return Course { moves: vec![wait], returns: wait + 50_000, harmful, ..course };
+            }
+            return Course { moves: Vec::new(), returns: wait, ok: false, ..course };
+        }
+        if self.calm {
+            return course;
+        }
+        let odds = self.plan.odds;
+        if self.rng.one_in(odds.split) && region != Region::Slot {
+            let by = course.moves[0] + 1_000_000;
+            self.split(&mut course, by);
+        }
+        if self.rng.one_in(odds.slow) {
+            self.count("a slow write");
+            let later = may_be_late && self.rng.one_in(3);
+            let wait = self.rng.between(1_000_000, if later { late } else { soon });
+            course = Course { moves: vec![wait], returns: wait + 50_000, harmful: wait > soon, ..course };
+        }
+        if self.rng.one_in(odds.write_error) {
+            course.ok = false;
+            match self.rng.below(3) {
+                0 => {
+                    self.count("a write fails");
+                    course.moves.clear();
+                }
+                1 => self.count("a write fails and has landed"),
+                _ => {
+                    self.count("a write fails and lands later");
+                    let wait = self.rng.between(1_000_000, if may_be_late { late } else { soon });
+                    course.harmful = wait > soon;
+                    course.moves = vec![wait];
+                }
+            }
+        } else if may_be_late && self.rng.one_in(odds.misdirected) {
+            course.astray = self.other_block(region, block);
+            course.harmful = course.astray.is_some();
+        }
+        course
+    }
+
+    /// Another block than this one, of a structure that is whole.
+    fn other_block(&mut self, region: Region, block: usize) -> Option<usize> {
+        let g = &self.disk.geometry;
+        let start = usize::try_from(g.page_copy(ondisk::SlotIndex(0), 0).offset).expect("a small disk");
+        let end = usize::try_from(g.free_area().start).expect("a small disk");
+        let at = start + self.rng.below(end - start);
+        let (other, first, _) = self.disk.block_at(at);
+        let harmless = matches!(other, Region::Page) && region != Region::Page && self.disk.may_harm(other, first);
+        if !harmless || first == block {
+            return None;
+        }
+        self.count("a write goes astray");
+        Some(first)
+    }
+
+    fn submit(&mut self, proc: ProcId, write: bool, offset: u64, data: Vec<u8>) -> IoId {
+        let thread = self.running.expect("a simulated thread has the turn");
+        let host = self.procs[proc].host;
+        let at = usize::try_from(offset).expect("a small disk");
+        let (region, block, _) = self.disk.block_at(at);
+        let course = if self.is_tender(proc) {
+            self.usual_course()
+        } else if write {
+            self.course_of_write(host, region, block)
+        } else {
+            self.course_of_read(host)
+        };
+        if write {
+            self.look_at_submission(proc, region, at, &data);
+            self.note(|w| {
+                let how = if course.ok { "" } else { ", gives an error" };
+                let when =
+                    course.moves.first().map_or("never lands".into(), |t| format!("lands after {} us", t / 1000));
+                format!("{}: writes {} bytes at {at} ({region:?}), {when}{how}", w.name(host), data.len())
+            });
+        }
+        if course.returns > 20_000_000 {
+            self.is_slow_until(proc, self.now + course.returns);
+        }
+        let id = self.disk.next;
+        self.disk.next += 1;
+        let len = data.len();
+        let parts = course.moves.len();
+        for (i, after) in course.moves.iter().enumerate() {
+            // Cut anywhere, not at sectors only.
+            let cut = |i: usize| if i == parts { len } else { (len * i / parts).next_multiple_of(8).min(len) };
+            self.at(self.now + after, Event::Moves { io: id, from: cut(i), to: cut(i + 1) });
+        }
+        self.at(self.now + course.returns, Event::Returns { io: id, ok: course.ok });
+        let io = Io {
+            thread,
+            proc,
+            host,
+            write,
+            region,
+            offset: course.astray.unwrap_or(at),
+            data,
+            failed: false,
+            parts,
+            returned: None,
+            begun: self.now,
+            harmful: course.harmful,
+        };
+        if let Some(stray) = course.astray {
+            // The right place keeps what it had, the wrong one is lost.
+            self.disk.harmed.insert((region, block));
+            let (other, first, _) = self.disk.block_at(stray);
+            self.disk.harmed.insert((other, first));
+        }
+        self.disk.flying.insert(id, io);
+        id
+    }
+
+    /// Bytes move.
+    pub(crate) fn move_bytes(&mut self, id: IoId, from: usize, to: usize) {
+        let Some(io) = self.disk.flying.get_mut(&id) else { return };
+        io.parts -= 1;
+        let (at, range) = (io.offset + from, io.offset + from..io.offset + to);
+        if !io.write {
+            let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
+            io.failed |= self.disk.unreadable.range(sectors).next().is_some();
+            io.data[from..to].copy_from_slice(&self.disk.bytes[range]);
+            return;
+        }
+        let bytes = io.data[from..to].to_vec();
+        let (harmful, whole, host, done) = (io.harmful, io.parts == 0, io.host, io.returned.is_some());
+        if whole && done {
+            self.disk.flying.remove(&id);
+        }
+        let (region, block, _) = self.disk.block_at(at);
+        self.disk.put(at, &bytes);
+        if harmful {
+            self.note(|w| format!("a late or stray write of {} lands at {at} ({region:?})", w.name(host)));
+            self.disk.harmed.insert((region, block));
+        } else if whole {
+            self.disk.harmed.remove(&(region, block));
+        }
+        self.look_at_landing(region);
+    }
+
+    /// The issuer hears of its I/O.
+    pub(crate) fn return_io(&mut self, id: IoId, ok: bool) {
+        let Some(io) = self.disk.flying.get_mut(&id) else { return };
+        io.returned = Some(ok && !io.failed);
+        let (thread, proc) = (io.thread, io.proc);
+        if self.procs[proc].dead {
+            if io.parts == 0 || !io.write {
+                self.disk.flying.remove(&id);
+            }
+            return;
+        }
+        self.wake(thread);
+    }
+
+    /// A host loses its power: what it had under way lands, or does not, or in part.
+    pub(crate) fn cut_io(&mut self, host: HostId) {
+        let ids: Vec<IoId> = self.disk.flying.iter().filter(|(_, io)| io.host == host).map(|(id, _)| *id).collect();
+        for id in ids {
+            let io = &self.disk.flying[&id];
+            let (write, whole, region, at, len) = (io.write, io.parts == 1, io.region, io.offset, io.data.len());
+            let (_, block, _) = self.disk.block_at(at);
+            match self.rng.below(3) {
+                _ if !write => drop(self.disk.flying.remove(&id)),
+                0 => drop(self.disk.flying.remove(&id)),
+                1 if whole && self.disk.may_harm(region, block) => {
+                    let io = self.disk.flying.remove(&id).expect("it flies");
+                    let cut = self.rng.between(1, len as u64 - 1);
+                    let cut = usize::try_from(cut).expect("a short write");
+                    self.count("a torn write");
+                    self.note(|w| format!("{}: its write at {at} is torn after {cut} bytes", w.name(host)));
+                    self.disk.put(at, &io.data[..cut]);
+                    self.disk.harmed.insert((region, block));
+                    self.look_at_landing(region);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn take_result(&mut self, id: IoId) -> Option<(bool, Vec<u8>)> {
+        let io = self.disk.flying.get_mut(&id)?;
+        let ok = io.returned?;
+        let data = if io.write { Vec::new() } else { std::mem::take(&mut io.data) };
+        if io.parts == 0 || !io.write {
+            self.disk.flying.remove(&id);
+        }
+        Some((ok, data))
+    }
+}
+
+/// The control volume, as one process reaches it.
+pub(crate) struct SimDevice {
+    /// The world.
+    pub(crate) shared: Shared,
+    /// The process.
+    pub(crate) proc: ProcId,
+    /// Its length.
+    pub(crate) len: u64,
+}
+
+impl SimDevice {
+    fn run(&self, write: bool, offset: u64, data: Vec<u8>) -> io::Result<Vec<u8>> {
+        let id = {
+            let mut world = self.shared.world();
+            if world.procs[self.proc].dead {
+                return Err(io::Error::other("the process is dead"));
+            }
+            world.progress(self.proc);
+            world.submit(self.proc, write, offset, data)
+        };
+        loop {
+            pause(&self.shared, None, false);
+            let mut world = self.shared.world();
+            if world.procs[self.proc].dead {
+                return Err(io::Error::other("the process is dead"));
+            }
+            match world.take_result(id) {
+                Some((true, data)) => return Ok(data),
+                Some((false, _)) => return Err(io::Error::other("an I/O error")),
+                None => {}
+            }
+        }
+    }
+}
+
+impl BlockDevice for SimDevice {
+    fn len_bytes(&self) -> u64 {
+        self.len
+    }
+
+    fn sector_bytes(&self) -> u32 {
+        512
+    }
+
+    fn physical_block_bytes(&self) -> u32 {
+        512
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        let data = self.run(false, offset, vec![0; buf.len()])?;
+        buf.copy_from_slice(&data);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8], _durability: Durability) -> io::Result<()> {
+        self.run(true, offset, data.to_vec()).map(drop)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        // Everything that landed is stable: volatile caches are the crash points' matter.
+        volctl::control::machine::Machine::sleep(
+            &crate::threads::SimMachine { shared: self.shared.clone(), proc: self.proc },
+            Duration::from_micros(100),
+        );
+        if self.shared.world().procs[self.proc].dead {
+            return Err(io::Error::other("the process is dead"));
+        }
+        Ok(())
+    }
+}

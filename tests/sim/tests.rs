@@ -1,0 +1,54 @@
+//! A few runs for every build, and what the simulator says of itself. `make sim` and `make mutants` do the rest.
+
+use crate::many::plan;
+use crate::mutants::ALL;
+use crate::plan::Plan;
+use crate::run::run;
+
+/// Seeds that once failed, each with a word on why: `fixtures/seeds.txt`.
+const ONCE_FAILED: &str = include_str!("../../fixtures/seeds.txt");
+
+fn seeds() -> impl Iterator<Item = (u64, &'static str)> {
+    let lines = ONCE_FAILED.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    lines.map(|line| {
+        let (seed, why) = line.split_once(' ').unwrap_or((line, ""));
+        (seed.parse().unwrap(), why)
+    })
+}
+
+#[test]
+fn a_few_seeds_break_no_promise() {
+    for seed in 0..4 {
+        let outcome = run(Plan::of(seed, Some(3)), false);
+        assert_eq!(outcome.broken, None, "seed {seed}");
+        assert!(outcome.commits > 0, "seed {seed}: something happened");
+    }
+}
+
+#[test]
+fn one_seed_is_one_run_for_ever() {
+    let [one, other] = [1, 2].map(|_| run(Plan::of(1, Some(3)), true));
+    assert!(one.trace.len() > 100, "it has a story");
+    assert_eq!(one.trace, other.trace);
+}
+
+#[test]
+fn seeds_that_once_failed_are_mended() {
+    for (seed, why) in seeds() {
+        assert_eq!(run(Plan::of(seed, None), false).broken, None, "seed {seed}: {why}");
+    }
+}
+
+#[test]
+fn a_rule_taken_out_is_noticed() {
+    let mutant = ALL.iter().find(|m| m.name == "rules.lock.own_residue").unwrap();
+    let noticed = (0..40).find_map(|seed| run(plan(seed, None, Some(mutant)), false).broken);
+    assert!(noticed.is_some_and(|what| what.contains("inside")), "two clients draw one number");
+}
+
+#[test]
+fn mutants_have_names_of_their_own() {
+    let names: std::collections::BTreeSet<_> = ALL.iter().map(|m| m.name).collect();
+    assert_eq!(names.len(), ALL.len());
+    assert!(names.len() >= 25);
+}
