@@ -120,6 +120,12 @@ impl Timings {
         self.dead().saturating_sub(self.lease())
     }
 
+    /// How long a claim of a slot that another host left waits before it is read back: every claim that rests on a read from
+    /// before it is submitted within an eighth of `margin`, and lands within `margin` (assumption A3).
+    pub fn claim_wait(&self) -> Duration {
+        self.margin() + self.margin() / 8
+    }
+
     /// The first rule of section 6 that these timings break, in words.
     pub fn broken_rule(&self) -> Option<&'static str> {
         let margin = self.dead_ms.saturating_sub(self.lease_ms);
@@ -131,6 +137,9 @@ impl Timings {
             Some("dead must be at least 2 s longer than the lease")
         } else if margin < self.lease_ms / 4 {
             Some("dead must be longer than the lease by at least a quarter of the lease")
+        } else if margin > self.lease_ms / 2 * 3 {
+            // A claim of a slot that another host left waits for longer than `margin` before it counts.
+            Some("dead must be at most two and a half times the lease")
         } else if self.poll_ms > self.beat_ms {
             Some("poll must not be slower than beat")
         } else if self.dead_ms > 24 * 3600 * 1000 {

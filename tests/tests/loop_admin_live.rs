@@ -158,10 +158,13 @@ fn a_command_waits_longer_than_a_lease_for_its_turn() {
     holder.join().expect("held");
 }
 
+/// But for one thing: killed within the write of its slot, nobody knows whether that write may still arrive, and the next
+/// command says that it waits for it. Without such luck each goes on at once.
 #[test]
-fn a_killed_command_leaves_nothing_that_the_next_must_wait_for() {
+fn a_killed_command_leaves_nothing_else_that_the_next_must_wait_for() {
     let control = Control::small();
     let _ = control.run(&["client", "add", "alice"]).ok();
+    let mut at_once = 0;
     for round in 0..40 {
         let value = if round % 2 == 0 { "on" } else { "off" };
         let mut child = start(&control, &["set-client", "alice", "admin", value]);
@@ -171,10 +174,15 @@ fn a_killed_command_leaves_nothing_that_the_next_must_wait_for() {
         if round % 4 == 3 {
             let begun = Instant::now();
             let said = control.run(&["set-client", "alice", "notify", value]).ok();
-            assert_eq!(said.err, "", "round {round}");
-            assert!(begun.elapsed() < Duration::from_millis(1500), "round {round}: {:?}", begun.elapsed());
+            if said.err.is_empty() {
+                at_once += 1;
+                assert!(begun.elapsed() < Duration::from_millis(1500), "round {round}: {:?}", begun.elapsed());
+            } else {
+                assert!(said.err.contains("ended within its write"), "round {round}: {}", said.err);
+            }
         }
     }
+    assert!(at_once > 0, "every command had to wait");
     let _ = control.look(&["check"]).ok();
 }
 

@@ -47,6 +47,7 @@ fn loop_ended_at_any_moment_a_daemon_leaves_nothing() {
         let mut asking = None;
         if turn % 2 == 0 {
             // Somewhere in the log-on.
+            alice.hears_signals();
             pause(250);
         } else {
             alice.logged_on();

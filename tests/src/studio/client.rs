@@ -189,6 +189,19 @@ impl Client {
         Pid::from_raw(i32::try_from(id).expect("a process number"))
     }
 
+    /// Waits until the daemon hears SIGTERM: a process that has not come so far ends by it, and has made nothing.
+    ///
+    /// # Panics
+    /// When it never does.
+    pub fn hears_signals(&self) {
+        let status = format!("/proc/{}/status", self.pid());
+        super::wait_until("the daemon hears signals", Duration::from_secs(10), &mut || {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let caught = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default().trim();
+            u64::from_str_radix(caught, 16).is_ok_and(|mask| mask >> (Signal::SIGTERM as i32 - 1) & 1 == 1)
+        });
+    }
+
     /// Its guardian's process, if one lives.
     #[must_use]
     pub fn try_guardian(&self) -> Option<Pid> {

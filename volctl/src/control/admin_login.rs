@@ -18,6 +18,7 @@ use lockdriver::transaction::Change;
 use ondisk::geometry::ADMIN_SLOTS;
 use ondisk::{CommitNo, Incarnation, LockKind, SlotIndex};
 
+use super::beater::Doubts;
 use super::claim::{Claim, claim};
 use super::host::{HostLock, guardian_lock};
 use super::open::{ControlVolume, read};
@@ -162,6 +163,8 @@ struct SlotLock(#[allow(dead_code, reason = "held")] HostLock, u16);
 enum Wait {
     /// This machine left it, and holds its lock file.
     None,
+    /// As before, but a write to it is in doubt: `margin` from its begin.
+    Unsettled,
     /// Left in order by another machine, or never used: `margin`.
     Margin,
     /// `dead`, and only if nobody lives in it.
@@ -200,8 +203,11 @@ fn claim_slot(
     let number = lock.1 - volume.superblock.max_clients;
     let waiting = |_: &str, _: Duration| {
         let (time, why) = match wait {
-            Wait::Dead => (timings.dead() + timings.margin(), "a command elsewhere left it without logging off"),
-            _ => (timings.margin(), "this machine has not used it before"),
+            Wait::Dead => (timings.dead() + timings.claim_wait(), "a command elsewhere left it without logging off"),
+            Wait::Unsettled => {
+                (timings.margin(), "a command before ended within its write to it, which may still arrive")
+            }
+            Wait::Margin | Wait::None => (timings.claim_wait(), "this machine has not used it before"),
         };
         let time = format_duration(time);
         notes.borrow_mut()(&format!("waiting up to {time} for administration slot {number}: {why}"));
@@ -241,7 +247,7 @@ fn choose(volume: &ControlVolume, tried: &[u16]) -> Result<(SlotLock, Wait), Fai
             let Some(reading) = reading else { continue };
             match HostLock::take(volume.superblock.uuid, slot, "another command on this control volume") {
                 Ok(lock) => {
-                    let wait = wait_for(reading, &lock);
+                    let wait = wait_for(volume, reading, &lock);
                     if best.as_ref().is_none_or(|(_, w)| wait < *w) {
                         best = Some((SlotLock(lock, slot), wait));
                     }
@@ -265,9 +271,11 @@ fn choose(volume: &ControlVolume, tried: &[u16]) -> Result<(SlotLock, Wait), Fai
     }
 }
 
-fn wait_for(reading: &SlotReading, lock: &HostLock) -> Wait {
+fn wait_for(volume: &ControlVolume, reading: &SlotReading, lock: &HostLock) -> Wait {
     if names_lock_of(reading, &lock.host) {
-        Wait::None
+        let unsettled = lock.doubts().unsettled();
+        let settled = unsettled.is_zero() || unsettled + volume.superblock.timings.margin() <= volume.machine.now();
+        if settled { Wait::None } else { Wait::Unsettled }
     } else if reading.view.known().is_some_and(|s| !s.logged_on) {
         Wait::Margin
     } else {

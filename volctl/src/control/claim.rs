@@ -45,7 +45,8 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
         host: claim.host,
         record: claim.record,
         highest_number: claim.highest.epoch,
-        unsettled: parts.doubts.unsettled(),
+        // A time still to come was written before the last boot.
+        unsettled: parts.doubts.unsettled().min(clock.now()),
         page_sequence: claim.page_sequence,
         gui: false,
         lease: timings.lease(),
@@ -65,7 +66,7 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
             LogonStep::WaitThenPoll(wait) => {
                 if !told && wait >= timings.poll() {
                     told = true;
-                    (claim.waiting)("the slot is being proven free", timings.dead() + timings.margin());
+                    (claim.waiting)("the slot is being proven free", timings.dead() + timings.claim_wait());
                 }
                 clock.sleep(wait.min(timings.poll()));
                 polled(parts, clock, &mut machine)

@@ -1,7 +1,7 @@
 //! Which host this is, and the lock file by which a later daemon proves an earlier one gone (section 6).
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,8 +40,9 @@ pub struct HostLock {
     _lock: Flock<File>,
 }
 
-/// Where in a lock file it stands, after the process number, which slot writes are in doubt: when the one under way was
-/// begun, and the last one of unknown result; nanoseconds of CLOCK_BOOTTIME, 0: none.
+/// A lock file begins with the number of the process that holds it, a line padded to this many bytes. Then stands which
+/// slot writes are in doubt: when the one under way was begun, and the last one of unknown result; nanoseconds of
+/// CLOCK_BOOTTIME, 0: none.
 const DOUBTS_AT: u64 = 64;
 
 /// [`Doubts`] in a lock file: it lies in memory and costs two microseconds a write.
@@ -117,24 +118,23 @@ impl HostLock {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(&path)
             .map_err(failed)?;
-        let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
+                let _ = file.take(DOUBTS_AT).read_to_string(&mut pid);
                 return Err(Failure::busy(
                     format!("{who} runs here already"),
-                    format!("process {} holds {}", pid.lines().next().unwrap_or_default(), path.display()),
+                    format!("process {} holds {}", pid.lines().next().unwrap_or_default().trim_end(), path.display()),
                     "use that one, or stop it first",
                 ));
             }
             Err((_, e)) => return Err(failed(e.into())),
         };
         let doubts = LockFileDoubts::of(&lock).map_err(failed)?;
-        lock.set_len(0).map_err(failed)?;
-        lock.rewind().map_err(failed)?;
-        writeln!(&mut *lock, "{}", std::process::id()).map_err(failed)?;
-        doubts.keep();
+        // In place: killed anywhere here, the doubts of the process before are still there.
+        let width = DOUBTS_AT as usize - 1;
+        lock.write_all_at(format!("{:<width$}\n", std::process::id()).as_bytes(), 0).map_err(failed)?;
         let meta = lock.metadata().map_err(failed)?;
         let lock_file = LockFile { device: meta.dev(), inode: meta.ino() };
         let host = Host { machine_id: machine_id(), boot_id: boot_id().map_err(failed)?, lock_file };
