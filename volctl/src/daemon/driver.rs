@@ -413,6 +413,7 @@ impl<'a> Driver<'a> {
                 mount_root: self.config.mount_root.display().to_string(),
                 warnings: self.warnings(),
                 advisory: self.login.shop.guardian.is_none().then(|| "gate = \"none\": nothing is gated here".into()),
+                unbounded: self.login.shop.unbounded(),
             };
             Arc::new(self.login.engine.status(world, &around))
         })
