@@ -310,7 +310,8 @@ fn reservations(description: &Description) -> Tried {
 }
 
 fn compare_and_write(description: &Description) -> Tried {
-    let text = match (can_reserve(description), description.caw_blocks) {
+    let is_scsi = can_reserve(description) && description.disks.iter().all(|disk| disk.starts_with("sd"));
+    let text = match (is_scsi, description.caw_blocks) {
         (true, Some(0)) => "not tried; the disk's page B0h says that it has none".to_owned(),
         (true, Some(blocks)) => format!("not tried; the disk's page B0h says up to {blocks} blocks"),
         (true, None) => "not tried; the kernel has no page B0h of it".to_owned(),

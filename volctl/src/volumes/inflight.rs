@@ -128,7 +128,9 @@ impl<'a> Look<'a> {
     /// Reads an attribute of a directory, and notes it.
     fn read(&mut self, directory: &Path, file: &str, meaning: &'static str) -> Option<String> {
         let value = attribute(directory, file)?;
-        self.note(name(directory), file, &value, meaning);
+        // What a module is told lies in a folder of one name for all of them.
+        let of = directory.parent().filter(|_| name(directory) == "parameters").unwrap_or(directory);
+        self.note(name(of), file, &value, meaning);
         Some(value)
     }
 

@@ -212,6 +212,8 @@ fn nvme_without_a_loss_limit_is_unbounded() {
     assert_eq!(seconds_of(&tree.measure(disk)), 6 * 30 + 600 + 300 * 3);
     tree.put("devices/nvme0/fast_io_fail_tmo", "15\n").put("module/nvme_core/parameters/max_retries", "1\n");
     assert_eq!(seconds_of(&tree.measure(disk)), 2 * 30 + 15);
+    let settings = tree.explain(disk, "").1;
+    assert!(settings.iter().any(|s| s.of == "nvme_core" && s.name == "max_retries" && s.value == "1"), "{settings:?}");
     tree.put("devices/nvme0/transport", "pcie\n");
     assert_eq!(seconds_of(&tree.measure(disk)), 2 * 30);
 }
