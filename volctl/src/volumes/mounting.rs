@@ -7,6 +7,7 @@ pub mod root;
 
 use std::ffi::{CStr, CString};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -33,6 +34,8 @@ const BTRFS_TRIES: u32 = 4;
 const HELD_TRIES: u32 = 10;
 /// Time between two of these tries.
 const HELD_PAUSE: Duration = Duration::from_millis(20);
+/// For how many seconds XFS tries a failing metadata write again, before it shuts the file system down.
+const XFS_PATIENCE_S: &str = "2";
 /// Inode number of the root directory of every btrfs subvolume.
 const SUBVOLUME_ROOT: u64 = 256;
 
@@ -177,7 +180,25 @@ pub fn mount_writer(device: &Path, kind: FsKind, snapshot_policy: bool) -> Resul
         FsKind::Ext4 | FsKind::Btrfs => &[],
     };
     let attributes = sys::ATTR_NOSUID | sys::ATTR_NODEV | sys::ATTR_NOATIME;
-    open_fs(device, kind, options, attributes, true)
+    let mount = open_fs(device, kind, options, attributes, true)?;
+    if kind == FsKind::Xfs
+        && let Err(error) = give_up_failing_writes(device)
+    {
+        tracing::warn!(event = "note", %error, "XFS tries failing writes to {} for ever", device.display());
+    }
+    Ok(mount)
+}
+
+/// XFS would try a metadata write that fails again and again for ever, and whoever freezes or unmounts it would wait as
+/// long: a release under which the gate was closed never ended, and nor did the daemon's next log-on
+/// (kernel, Documentation/admin-guide/xfs.rst, "Error handling").
+fn give_up_failing_writes(device: &Path) -> io::Result<()> {
+    let device = device.canonicalize()?;
+    let errors = Path::new("/sys/fs/xfs").join(device.file_name().unwrap_or_default()).join("error/metadata");
+    for class in std::fs::read_dir(errors)? {
+        std::fs::write(class?.path().join("retry_timeout_seconds"), XFS_PATIENCE_S)?;
+    }
+    Ok(())
 }
 
 /// Opens the file system and makes a detached mount of it.
@@ -252,7 +273,7 @@ impl AsFd for DetachedMount {
 ///
 /// # Errors
 /// When the device cannot be opened for another reason.
-pub fn device_in_use(device: &Path) -> std::io::Result<bool> {
+pub fn device_in_use(device: &Path) -> io::Result<bool> {
     use std::os::unix::fs::OpenOptionsExt;
     match OpenOptions::new().read(true).custom_flags(libc::O_EXCL | libc::O_CLOEXEC).open(device) {
         Ok(_) => Ok(false),

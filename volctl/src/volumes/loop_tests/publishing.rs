@@ -1,10 +1,13 @@
 //! What is published is what a reader on a loop device of its own sees.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use lockdriver::gate::{LoopGate, Mark, Mode, Opening};
 
 use super::*;
 use crate::volumes::mounting::{MountError, mount_reader};
@@ -13,7 +16,7 @@ use crate::volumes::publish::snapshots::{
 };
 use crate::volumes::publish::{PublishError, changed_since, publish_freeze, sample, sample_frozen};
 use crate::volumes::snapshot_name;
-use ondisk::Generation;
+use ondisk::{Generation, Uuid};
 
 const fn generation(epoch: u64, count: u64) -> Generation {
     Generation { epoch, count }
@@ -214,7 +217,7 @@ fn loop_an_idle_volume_stays_unchanged_for_two_minutes() {
         samples.push(sample(&mount).unwrap());
     }
     for second in (0..120).step_by(5) {
-        std::thread::sleep(std::time::Duration::from_secs(5));
+        std::thread::sleep(Duration::from_secs(5));
         for ((kind, bed), sample) in beds.iter().zip(&samples) {
             assert!(!changed_since(bed.root.open("w").unwrap(), sample).unwrap(), "{kind} after {second} s");
         }
@@ -294,4 +297,42 @@ fn loop_relocation_is_seen_on_the_right_mount_and_reclaim_is_off() {
         seen
     });
     assert_eq!(seen.as_deref(), Some("balance"));
+}
+
+/// The storage of a writer was held up, its guardian killed and its gate closed while XFS was being frozen for the release:
+/// XFS tried to write what it had in memory for ever, the freeze never returned, and the daemon never logged on again.
+#[test]
+fn loop_a_freeze_ends_although_the_gate_was_closed_under_dirty_metadata() {
+    for kind in KINDS {
+        let bed = Bed::new(kind);
+        let image = OpenOptions::new().read(true).write(true).open(&bed.image).unwrap();
+        let mark = Mark {
+            control: Uuid::new_v4(),
+            volume: Uuid::new_v4(),
+            slot: 0,
+            incarnation: 1,
+            mode: Mode::ReadWrite,
+            keep_after_lease: false,
+        };
+        let opening = Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true };
+        let gate = LoopGate::open(image.as_fd(), &opening).unwrap();
+        let _goes_with_the_test = Loop(gate.path());
+        bed.root.attach(mount_writer(&gate.path(), kind, false).unwrap(), "w").unwrap();
+        let mount = bed.root.open("w").unwrap();
+        for n in 0..50 {
+            fs::write(bed.root.path_of("w").join(format!("file {n}")), "in memory").unwrap();
+        }
+        // All of it is in the journal, and not yet in its place.
+        nix::unistd::syncfs(&mount).unwrap();
+        gate.close_under().unwrap();
+        let (ended, end) = std::sync::mpsc::channel();
+        let freezer = std::thread::spawn(move || {
+            let _only_that_it_ends = publish_freeze(&mount, || Ok::<_, ()>(()));
+            ended.send(()).unwrap();
+        });
+        end.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{kind}: the freeze does not end"));
+        freezer.join().unwrap();
+        bed.root.detach("w").unwrap();
+        drop(gate);
+    }
 }
