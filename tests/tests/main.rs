@@ -40,4 +40,5 @@ mod loop_security;
 mod loop_studio;
 mod loop_takeover;
 mod loop_two_hosts;
+mod loop_window;
 mod tidy;
