@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use eframe::egui;
 use volctl::wire::client::socket_path;
 use volctl::wire::outcome::Failure;
@@ -29,6 +29,14 @@ struct Args {
     /// Width and height of the window at its start
     #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = geometry)]
     geometry: Option<(u16, u16)>,
+
+    /// Print the manual page and end
+    #[arg(long)]
+    man: bool,
+
+    /// Print the completions of a shell and end
+    #[arg(long, value_name = "SHELL", value_enum)]
+    completions: Option<clap_complete::Shell>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -64,7 +72,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// What is printed instead of a window: the manual page, or the completions.
+fn printed(args: &Args) -> std::io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    if let Some(shell) = args.completions {
+        clap_complete::generate(shell, &mut Args::command(), "volctl-gui", &mut text);
+    } else if args.man {
+        clap_mangen::Man::new(Args::command()).render(&mut text)?;
+    } else {
+        return Ok(None);
+    }
+    Ok(Some(text))
+}
+
 fn run(args: &Args) -> Result<(), Failure> {
+    let told = |error: std::io::Error| Failure::failed("nothing was printed", error.to_string(), "look at the output");
+    if let Some(text) = printed(args).map_err(told)? {
+        use std::io::Write as _;
+        return std::io::stdout().write_all(&text).map_err(told);
+    }
     let mut prefs = Prefs::load(prefs::path().as_deref());
     if let Some(theme) = args.theme {
         prefs.theme = match theme {

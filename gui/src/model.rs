@@ -23,6 +23,8 @@ mod news;
 pub const EVENTS_MAX: usize = 1024;
 /// How long a status may be in coming before the window says so: the daemon sends one a second.
 pub const QUIET: Duration = Duration::from_secs(4);
+/// How often the person's programs are looked for while a prompt stands: whoever closes one sees it go.
+pub const LOOK: Duration = Duration::from_secs(2);
 /// The most notices that stand at once.
 const NOTICES_MAX: usize = 4;
 
@@ -72,6 +74,8 @@ pub enum Event {
         /// The programs, or why nobody can tell.
         found: Result<Vec<String>, String>,
     },
+    /// What this user may do, as it is now.
+    Rights(Rights),
     /// Something of the desktop did not work.
     Trouble(String),
 }
@@ -236,6 +240,8 @@ pub struct Model {
     pub reopened: BTreeSet<String>,
     /// Answers that are on their way, by request.
     pub answering: BTreeSet<String>,
+    /// Why an answer could not be carried out, by request: it is said where the person answers again.
+    pub refused_answers: BTreeMap<String, Failure>,
     /// Volumes with a call under way.
     pub calling: BTreeSet<String>,
     /// The person's programs on a volume.
@@ -248,6 +254,8 @@ pub struct Model {
     pub dark: bool,
     next_notice: u64,
     announced: BTreeSet<String>,
+    /// When the person's programs on a volume were looked for last, and whether the answer is still to come.
+    looks: BTreeMap<String, (Duration, bool)>,
 }
 
 impl Model {
@@ -287,6 +295,7 @@ impl Model {
             put_off: BTreeSet::new(),
             reopened: BTreeSet::new(),
             answering: BTreeSet::new(),
+            refused_answers: BTreeMap::new(),
             calling: BTreeSet::new(),
             programs: BTreeMap::new(),
             drafts: Drafts::default(),
@@ -294,6 +303,7 @@ impl Model {
             dark: true,
             next_notice: 0,
             announced: BTreeSet::new(),
+            looks: BTreeMap::new(),
         }
     }
 
@@ -365,6 +375,7 @@ impl Model {
             |s: &Status| s.requests.iter().any(|r| r.from == s.client) || s.volumes.iter().any(|v| v.wait_ms.is_some());
         self.live().is_some_and(waits)
             || !self.prompts().is_empty()
+            || self.link == Link::Connecting
             || self.quiet.is_some()
             || !self.admin.busy.is_empty()
     }

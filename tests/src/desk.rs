@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,11 +28,13 @@ pub struct Look {
     pub theme: &'static str,
     /// In percent.
     pub scale: u16,
+    /// There is a session bus in the environment at which nobody answers.
+    pub dead_bus: bool,
 }
 
 impl Look {
     /// The usual one.
-    pub const USUAL: Self = Self { size: (1000, 680), theme: "dark", scale: 100 };
+    pub const USUAL: Self = Self { size: (1000, 680), theme: "dark", scale: 100, dead_bus: false };
 }
 
 /// A desk.
@@ -61,6 +64,13 @@ impl Desk {
         for variable in ["WAYLAND_DISPLAY", "WAYLAND_SOCKET", "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"] {
             command.env_remove(variable);
         }
+        if look.dead_bus {
+            command.env("DBUS_SESSION_BUS_ADDRESS", format!("unix:path={}", dir.join("bus").display()));
+        }
+        let mut path = file_manager(dir).into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        command.env("PATH", path);
         let window = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the window starts");
         let mut desk = Self { server, window, display, dir: dir.to_owned() };
         wait_until("the window draws", SOON * 2, &mut || {
@@ -81,6 +91,18 @@ impl Desk {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.window.id()
+    }
+
+    /// The title of the window.
+    #[must_use]
+    pub fn title(&self) -> String {
+        self.xdotool(&["search", "--name", "volctl", "getwindowname"]).trim().to_owned()
+    }
+
+    /// The directory that was opened last in the file manager.
+    #[must_use]
+    pub fn opened(&self) -> String {
+        fs::read_to_string(self.dir.join("opened")).unwrap_or_default().trim().to_owned()
     }
 
     /// What the window said on stderr.
@@ -184,10 +206,11 @@ impl Desk {
         self.xdotool(&["key", keys]);
     }
 
-    fn xdotool(&self, args: &[&str]) {
+    fn xdotool(&self, args: &[&str]) -> String {
         let output = Command::new("xdotool").args(args).env("DISPLAY", &self.display).output();
         let output = output.expect("xdotool is installed (make packages)");
         assert!(output.status.success(), "xdotool {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// A picture of the screen, kept in `target/window/`.
@@ -262,6 +285,16 @@ impl Drop for Desk {
             let _ = child.wait();
         }
     }
+}
+
+/// A desktop's `xdg-open` that only notes what it is to open; the directory that it lies in.
+fn file_manager(dir: &Path) -> PathBuf {
+    let (bin, opened) = (dir.join("bin"), dir.join("opened"));
+    fs::create_dir_all(&bin).expect("a directory");
+    let program = bin.join("xdg-open");
+    fs::write(&program, format!("#!/bin/sh\necho \"$1\" > '{}'\n", opened.display())).expect("a script");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("it may be run");
+    bin
 }
 
 /// Starts an X server that chooses its own number.

@@ -56,6 +56,7 @@ fn loop_one_asks_the_other_says_yes_and_the_kernel_shows_the_hand_over() {
     his.see("The request for footage is at step");
     hers.see("bob asks for footage");
     hers.see("None of your programs has files open there");
+    wait_until("the title counts", SOON, &mut || hers.title() == "(1) volctl – alice");
     hers.picture("prompt-dark");
     his.picture("asked-light");
 
@@ -67,6 +68,9 @@ fn loop_one_asks_the_other_says_yes_and_the_kernel_shows_the_hand_over() {
     println!("from the click on Yes to the mount: {:?}", begun.elapsed());
     his.see("You have write access");
     hers.see("bob writes");
+    wait_until("the title counts no more", SOON, &mut || hers.title() == "volctl – alice");
+    his.click("Open the folder of footage");
+    wait_until("the file manager", SOON, &mut || his.opened() == place(&bob).display().to_string());
     assert_eq!(fs::read_to_string(bob.path("footage", "cut")).expect("handed over"), "by alice");
     hers.picture("handed-over-dark");
     his.picture("handed-over-light");
@@ -90,7 +94,7 @@ fn loop_one_asks_the_other_says_yes_and_the_kernel_shows_the_hand_over() {
 fn loop_the_window_outlives_the_daemon() {
     let (studio, alice, bob) = Studio::pair(Fs::Ext4, &[]);
     alice.until_state("footage", VolumeState::Ro, SOON);
-    let mut desk = desk(&studio, &alice, Look::USUAL);
+    let mut desk = desk(&studio, &alice, Look { dead_bus: true, ..Look::USUAL });
     desk.see("footage is Read-only");
     alice.stop();
     desk.see("No volctl daemon answers here");
@@ -104,6 +108,15 @@ fn loop_the_window_outlives_the_daemon() {
     alice.logged_on();
     desk.see_within("connected", Duration::from_secs(30));
     assert!(desk.is_open());
+
+    // Nobody answers at the session bus: the prompt is there all the same, and one sentence about it.
+    alice.write_access("footage");
+    let _ = bob.begin(&["request", "footage", "-m", "titles"]).wait().ok();
+    desk.see("bob asks for footage");
+    desk.see("desktop notifications do not work here");
+    desk.keys("alt+n");
+    wait_until("the no is given", SOON, &mut || !desk.names().iter().any(|name| name == "bob asks for footage"));
+    desk.see("footage is Read-write");
 
     // The display goes away: a sentence and an end, no panic.
     desk.lose_display();

@@ -41,6 +41,9 @@ fn monitor(path: &Path, tell: &Sender<Event>) -> Failure {
         Ok(client) => client,
         Err(failure) => return failure,
     };
+    // Somebody may have been added to the group since, or the socket is another one's now. That the window is gone is
+    // noticed with the first status.
+    let _ = tell.send(Event::Rights(crate::rights::rights(path)));
     let ended = client.call_more(&Call::Monitor, |value| {
         let status: Status = decode_reply(value)?;
         Ok(tell.send(Event::Status(Arc::new(status))).is_ok())

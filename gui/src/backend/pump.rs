@@ -1,5 +1,6 @@
 //! Between the threads and the window: hands on what they tell, and wakes the window only when there is something to see.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) fn run(heard: &Receiver<Event>, to_window: &Sender<Event>, wake: &Wake) {
     let mut shown: Option<Status> = None;
     let mut down: Option<Failure> = None;
+    let mut programs = BTreeMap::new();
+    let mut rights = None;
     // The last that was heard of the daemon, good or bad.
     let mut last = Instant::now();
     loop {
@@ -42,6 +45,11 @@ pub(super) fn run(heard: &Receiver<Event>, to_window: &Sender<Event>, wake: &Wak
                 shown = shown.filter(|s| s.incarnation == 0);
                 (down, last) = (Some(failure.clone()), Instant::now());
             }
+            // They are looked for again and again while somebody is asked.
+            Event::Programs { volume, found } => {
+                news = programs.insert(volume.clone(), found.clone()).as_ref() != Some(found);
+            }
+            Event::Rights(now) => news = rights.replace(now.clone()).as_ref() != Some(now),
             _ => {}
         }
         if to_window.send(event).is_err() {
@@ -85,9 +93,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use crossbeam::channel::unbounded;
-    use volctl::wire::status::{ClientStatus, VolumeStatus};
+    use volctl::wire::status::{ClientStatus, RequestStatus, TimingsStatus, VolumeStatus, WaitingClient};
 
     use super::*;
+    use crate::admin::Rights;
 
     fn status(beat: u64, generation: &str) -> Event {
         let client = ClientStatus {
@@ -124,6 +133,50 @@ mod tests {
         pump.join().expect("it ends with the threads");
         assert_eq!(events.iter().count(), 5, "the window has them all when it looks");
         assert_eq!(woken.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn what_is_found_again_and_again_wakes_nobody() {
+        let (told, heard) = unbounded();
+        let (to_window, events) = unbounded();
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&woken);
+        let wake: Wake = Arc::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        let found = |names: &[&str]| Event::Programs {
+            volume: "v".into(),
+            found: Ok(names.iter().map(|&n| n.to_owned()).collect()),
+        };
+        for event in [found(&["a"]), found(&["a"]), found(&[]), Event::Rights(Rights::default())] {
+            told.send(event).expect("the other end is there");
+        }
+        told.send(Event::Rights(Rights::default())).expect("the other end is there");
+        drop(told);
+        run(&heard, &to_window, &wake);
+        assert_eq!((events.try_iter().count(), woken.load(Ordering::SeqCst)), (5, 3));
+    }
+
+    #[test]
+    fn a_minute_of_ages_and_of_beats_is_one_picture_and_a_lease_that_runs_out_is_new_every_second() {
+        let at = |seconds: u64, lease_left_ms: u64| {
+            let Event::Status(status) = status(seconds * 10, "1.1") else { unreachable!("it makes a status") };
+            let mut status = Status::clone(&status);
+            status.volumes[0].writer_age_ms = Some(seconds * 1000);
+            status.volumes[0].free_bytes = Some(5 << 20 | seconds);
+            status.volumes[0].waiting = vec![WaitingClient { client: "bob".into(), age_ms: seconds * 1000 }];
+            status.volumes[0].last_modified = Some(seconds.to_string());
+            status.requests = vec![RequestStatus { age_ms: seconds * 1000, ..RequestStatus::default() }];
+            status.control.epoch = seconds;
+            status.control.lease_left_ms = lease_left_ms;
+            status.control.timings =
+                Some(TimingsStatus { beat_ms: 1000, lease_ms: 8000, dead_ms: 12_000, poll_ms: 500 });
+            as_seen(&Arc::new(status))
+        };
+        assert!((1..60).all(|second| at(second, 8000 - second) == at(0, 7000)));
+        assert_ne!(at(60, 8000), at(59, 8000), "a minute is shown");
+        assert_ne!(at(1, 3900), at(1, 8000), "that the lease runs out");
+        assert_ne!(at(1, 3900), at(1, 2900), "and how long it lasts");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn run(acts: &Receiver<Act>, tell: &Sender<Event>) {
 fn carry_out(act: &Act) -> Result<Administered, Failure> {
     match &act.command {
         AdminCommand::LookAt => look_at(act).map(Administered::Tables),
-        AdminCommand::ListDevices => devices::list().map(Administered::Devices),
+        AdminCommand::ListDevices => devices::list(&act.control).map(Administered::Devices),
         AdminCommand::Probe(path) => Ok(Administered::Probe(devices::probe(path, &act.means))),
         AdminCommand::StartDaemon => start::start(act).map(Administered::Text),
         command => {

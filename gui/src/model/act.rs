@@ -52,7 +52,10 @@ impl Model {
                 return self.prefer(&command);
             }
             Command::Reconnect => {
-                self.link = Link::Connecting;
+                // While statuses come there is nothing to wait for.
+                if self.link != Link::Live {
+                    self.link = Link::Connecting;
+                }
                 return vec![Effect::Reconnect];
             }
             Command::Quit => return vec![Effect::Quit],
@@ -149,6 +152,7 @@ impl Model {
                 }
                 self.drafts.answers.remove(id);
                 self.reopened.remove(id);
+                self.refused_answers.remove(id);
                 self.answering.insert(id.clone());
                 let (volume_name, client) = (volume.clone(), client.clone());
                 let call = AnswerCall { volume: volume_name, client, answer: *answer, message: message.clone() };

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use volctl::wire::event::{EventName, EventRecord};
 use volctl::wire::outcome::{ExitCode, Failure};
-use volctl::wire::status::{Status, VolumeState};
+use volctl::wire::status::{RequestStatus, Status, VolumeState};
 
-use super::{Administered, EVENTS_MAX, Effect, Ending, Event, Link, Model, key_of};
+use super::{Administered, EVENTS_MAX, Effect, Ending, Event, LOOK, Link, Model, key_of};
 use crate::admin::AdminCommand;
 use crate::command::Command;
+use crate::view::activity::says_no;
 use crate::words;
 
 impl Model {
@@ -32,8 +33,12 @@ impl Model {
             Event::Called { command, result } => self.called(&command, result),
             Event::Administered { command, result } => return self.administered(command, result),
             Event::Programs { volume, found } => {
+                if let Some((_, waits)) = self.looks.get_mut(&volume) {
+                    *waits = false;
+                }
                 self.programs.insert(volume, found);
             }
+            Event::Rights(rights) => self.rights = rights,
             Event::Trouble(text) => {
                 let next = "nothing is lost by it";
                 self.notice(Err(Failure::failed(text, "the desktop did not do it", next)));
@@ -57,7 +62,24 @@ impl Model {
         // The daemon has it now.
         let heard = |id: &String| status.requests.iter().any(|r| key_of(r) == *id && r.answer.is_none());
         self.answering.retain(heard);
-        self.announce(&standing)
+        self.refused_answers.retain(|id, _| standing.contains(id));
+        let mut effects = self.announce(&standing);
+        effects.extend(self.look_again());
+        effects
+    }
+
+    /// Looks for the person's programs anew while the prompt that names them stands.
+    fn look_again(&mut self) -> Option<Effect> {
+        let volume = self.prompts().first()?.volume.clone();
+        let due = |&(at, waits): &(Duration, bool)| !waits && self.now.saturating_sub(at) >= LOOK;
+        self.looks.get(&volume).is_none_or(due).then_some(())?;
+        self.look(&volume)
+    }
+
+    fn look(&mut self, volume: &str) -> Option<Effect> {
+        let mountpoint = self.volume(volume)?.mountpoint.clone()?;
+        self.looks.insert(volume.to_owned(), (self.now, true));
+        Some(Effect::FindPrograms { volume: volume.to_owned(), mountpoint })
     }
 
     /// Own requests that are gone have ended somehow.
@@ -89,27 +111,20 @@ impl Model {
         let mut fresh = Vec::new();
         for request in asked {
             if !self.announced.contains(&key_of(request)) {
-                let place = self.volume(&request.volume).and_then(|v| v.mountpoint.clone());
-                fresh.push((
-                    key_of(request),
-                    request.volume.clone(),
-                    request.from.clone(),
-                    request.message.clone(),
-                    place,
-                ));
+                fresh.push(RequestStatus::clone(request));
             }
         }
         let mut effects = Vec::new();
-        for (id, volume, from, message, place) in fresh {
-            self.announced.insert(id);
+        for request in fresh {
+            self.announced.insert(key_of(&request));
             effects.push(Effect::Attention);
             if self.prefs.notify {
-                let title = format!("{} asks for {}", words::line(&from), words::line(&volume));
-                effects.push(Effect::Notify { title, body: words::lines(&message) });
+                let title = format!("{} asks for {}", words::line(&request.from), words::line(&request.volume));
+                effects.push(Effect::Notify { title, body: words::lines(&request.message) });
             }
-            if let Some(mountpoint) = place {
-                self.programs.remove(&volume);
-                effects.push(Effect::FindPrograms { volume, mountpoint });
+            if let Some(look) = self.look(&request.volume) {
+                self.programs.remove(&request.volume);
+                effects.push(look);
             }
         }
         effects
@@ -140,10 +155,9 @@ impl Model {
     }
 
     fn called(&mut self, command: &Command, result: Result<String, Failure>) {
-        if let Command::Answer { id, .. } = command
-            && result.is_err()
-        {
+        if let (Command::Answer { id, .. }, Err(failure)) = (command, &result) {
             self.answering.remove(id);
+            self.refused_answers.insert(id.clone(), failure.clone());
         }
         if let Some(volume) = volume_of(command) {
             self.calling.remove(volume);
@@ -237,11 +251,6 @@ fn last_answer(before: &Status, volume: &str) -> Option<String> {
     let said = words::line(&request.answer_message);
     let said = if said.is_empty() { String::new() } else { format!(": “{said}”") };
     Some(format!("{} said {}{said}", words::line(&request.to), answer.word()))
-}
-
-fn says_no(event: &EventRecord) -> bool {
-    let who = event.client.as_deref().unwrap_or_default();
-    event.text.strip_prefix(who).is_some_and(|rest| rest.starts_with(" says no "))
 }
 
 fn capital(text: &str) -> String {

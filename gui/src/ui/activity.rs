@@ -113,7 +113,7 @@ fn scale(ui: &mut Ui, p: &Palette, from: i64, to: i64) {
     parts::sentence(
         ui,
         RichText::new(
-            "R refreshed · P published · A an answer came · ? somebody asked · T taken over · C file system checked",
+            "R refreshed · P published · A an answer came · N it was a no · ? somebody asked · T taken over · C file system checked",
         )
         .small()
         .color(p.weak),

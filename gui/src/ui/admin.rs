@@ -201,7 +201,7 @@ pub fn probe(ui: &mut Ui, p: &Palette, model: &Model, path: &str) -> Option<crat
 /// The devices of this host, to pick one.
 pub fn devices(ui: &mut Ui, p: &Palette, model: &Model, salt: &str, out: &mut Vec<Command>) -> Option<String> {
     let mut picked = None;
-    egui::CollapsingHeader::new("Devices of this computer").id_salt(salt).show(ui, |ui| {
+    egui::CollapsingHeader::new("Devices and images of this computer").id_salt(salt).show(ui, |ui| {
         act(ui, model, "List anew", &format!("List devices anew for {salt}"), AdminCommand::ListDevices, true, out);
         let Some(devices) = &model.admin.devices else { return };
         if devices.is_empty() {

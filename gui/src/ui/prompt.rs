@@ -65,6 +65,9 @@ fn body(ui: &mut Ui, p: &theme::Palette, model: &mut Model, prompt: &Prompt, out
             }
         }
     }
+    if let Some(why) = &prompt.refused {
+        parts::line(ui, p, &Line::new(Tone::Bad, why));
+    }
     parts::sentence(ui, RichText::new(prompt.meaning()).color(p.weak));
     let text = model.drafts.answers.entry(prompt.id.clone()).or_default();
     parts::field(ui, text, "What to say with the answer", "Say something with it (optional)", f32::INFINITY);

@@ -140,12 +140,14 @@ impl Lane {
             Some(EventName::GrantRevoked | EventName::TakeoverStarted) => 'T',
             Some(EventName::Refreshed) => 'R',
             Some(EventName::Published) => 'P',
+            Some(EventName::AnswerReceived) if says_no(event) => 'N',
             Some(EventName::AnswerReceived) => 'A',
             Some(EventName::RequestReceived) => '?',
             Some(EventName::Checked) => 'C',
             _ => return,
         };
-        self.points.push(Point { at, tone: tone_of(&event.event), letter, text: words::line(&event.text) });
+        let tone = if letter == 'N' { Tone::Waiting } else { tone_of(&event.event) };
+        self.points.push(Point { at, tone, letter, text: words::line(&event.text) });
     }
 }
 
@@ -192,6 +194,12 @@ fn row(event: &EventRecord) -> Row {
 #[must_use]
 pub fn copy(rows: &[Row]) -> String {
     rows.iter().map(|r| format!("{}\t{}\t{}\t{}\n", r.time, r.event, r.volume, r.text)).collect()
+}
+
+/// Whether an answer is a no.
+pub(crate) fn says_no(event: &EventRecord) -> bool {
+    let who = event.client.as_deref().unwrap_or_default();
+    event.text.strip_prefix(who).is_some_and(|rest| rest.starts_with(" says no "))
 }
 
 impl fmt::Display for Lane {

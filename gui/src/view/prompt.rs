@@ -28,6 +28,8 @@ pub struct Prompt {
     pub about: String,
     /// Which of the person's programs are in the way.
     pub programs: Programs,
+    /// Why the answer before this one could not be carried out.
+    pub refused: Option<String>,
     /// How many more wait behind it.
     pub behind: Option<String>,
 }
@@ -73,6 +75,10 @@ pub fn prompt(model: &Model) -> Option<Prompt> {
         message: words::lines(&first.message),
         about: format!("{host}{} ago", words::elapsed(first.age_ms + model.since_status())),
         programs,
+        refused: model
+            .refused_answers
+            .get(&key_of(first))
+            .map(|f| format!("{}: {}. {}", words::line(&f.what), words::line(&f.why), words::line(&f.next))),
         behind: (all.len() > 1).then(|| format!("1 of {}", all.len())),
     })
 }
@@ -122,6 +128,9 @@ impl fmt::Display for Prompt {
             Programs::None => writeln!(f, "  none of your programs uses it")?,
             Programs::Open(lines) => lines.iter().try_for_each(|line| writeln!(f, "  open: {line}"))?,
             Programs::Unknown(why) => writeln!(f, "  open files are not known: {why}")?,
+        }
+        if let Some(why) = &self.refused {
+            writeln!(f, "  not done: {why}")?;
         }
         writeln!(f, "  {}", self.meaning())
     }

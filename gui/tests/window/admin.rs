@@ -106,7 +106,7 @@ fn a_client_and_a_volume_are_added_and_privileges_set() {
 #[test]
 fn a_new_file_system_wants_the_devices_own_name() {
     let mut rig = open(root(None), AdminPage::Volumes);
-    rig.click("Devices of this computer");
+    rig.click("Devices and images of this computer");
     rig.click("Use /dev/vdb");
     let _ = rig.effects();
     rig.type_into("Name of the new volume", "scratch");

@@ -33,7 +33,10 @@ fn busy() -> Model {
 /// What a pointer can press, with its place.
 fn pressable(rig: &Rig) -> Vec<(String, Rect)> {
     use eframe::egui::accesskit::Role;
-    let roles = [Role::Button, Role::CheckBox, Role::RadioButton, Role::TextInput, Role::ComboBox, Role::Link];
+    places(rig, &[Role::Button, Role::CheckBox, Role::RadioButton, Role::TextInput, Role::ComboBox, Role::Link])
+}
+
+fn places(rig: &Rig, roles: &[eframe::egui::accesskit::Role]) -> Vec<(String, Rect)> {
     let mut found = Vec::new();
     for node in rig.harness.root().children_recursive() {
         let node = node.accesskit_node();
@@ -46,7 +49,9 @@ fn pressable(rig: &Rig) -> Vec<(String, Rect)> {
 }
 
 fn check(rig: &Rig, what: &str, width: f32, height: f32) {
-    let all = pressable(rig);
+    use eframe::egui::accesskit::Role;
+    let mut all = pressable(rig);
+    all.extend(places(rig, &[Role::Label, Role::Heading]));
     assert!(!all.is_empty());
     for (at, (name, rect)) in all.iter().enumerate() {
         // What is scrolled out of sight below is no fault; what sticks out at the side is never reached.
@@ -78,10 +83,53 @@ fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
                 }
             }
         }
-        rig.harness.state_mut().wish(Command::Show(View::Volumes), std::time::Duration::ZERO);
-        rig.harness.state_mut().wish(Command::Compose("scans".into()), std::time::Duration::ZERO);
-        rig.run();
-        let ask = pressable(&rig).into_iter().find(|(name, _)| name == "Ask for scans").expect("the composer").1;
-        assert!(ask.max.x <= width / scale, "at {width} x {height} x {scale}: {ask:?}");
+        for (dialogue, last) in [
+            (Command::Compose("scans".into()), "Ask for scans"),
+            (Command::ComposeTakeover("footage".into()), "Take over footage now"),
+            (Command::Palette, "Palette: Show Volumes"),
+        ] {
+            rig.harness.state_mut().wish(Command::Show(View::Volumes), std::time::Duration::ZERO);
+            rig.harness.state_mut().wish(dialogue.clone(), std::time::Duration::ZERO);
+            rig.run();
+            let what = format!("{dialogue:?} at {width} x {height} x {scale}");
+            above(&rig, &what, last, width / scale, height / scale);
+            rig.harness.state_mut().wish(Command::Close, std::time::Duration::ZERO);
+        }
+        let mut at = status(vec![written("audio", "alice")]);
+        ask(&mut at, "audio", "bob", &"need to fix the titles, ".repeat(9), 5000);
+        ask(&mut at, "audio", "carol", "", 4000);
+        rig.status(at);
+        above(
+            &rig,
+            &format!("a prompt at {width} x {height} x {scale}"),
+            "Later: answer bob",
+            width / scale,
+            height / scale,
+        );
+    }
+}
+
+/// What belongs to a dialogue is pressable from `last`'s first sibling on; it lies over the view, so only its own parts are
+/// compared, and they are in sight unless the window is very small.
+fn above(rig: &Rig, what: &str, last: &str, width: f32, height: f32) {
+    let all = pressable(rig);
+    let at = all.iter().position(|(name, _)| name.starts_with(last)).unwrap_or_else(|| panic!("{what}: no {last}"));
+    let rect = all[at].1;
+    assert!(rect.min.x >= 0.0 && rect.max.x <= width, "{what}: {last} is cut off: {rect:?}");
+    assert!(height < 400.0 || (rect.min.y >= 0.0 && rect.max.y <= height), "{what}: {last} is out of sight: {rect:?}");
+    for (name, place) in all.iter().filter(|(name, _)| siblings(last).iter().any(|s| name.starts_with(s))) {
+        let both = rect.shrink(1.0).intersect(place.shrink(1.0));
+        assert!(!both.is_positive() || *place == rect, "{what}: {last} {rect:?} and {name} {place:?} overlap");
+    }
+}
+
+/// What stands beside it.
+fn siblings(last: &str) -> &'static [&'static str] {
+    match last {
+        "Later: answer bob" => {
+            &["Yes: answer bob", "No: answer bob", "Decide in a moment", "What to say with the answer"]
+        }
+        "Palette: Show Volumes" => &["Command", "Palette: "],
+        _ => &["Cancel", "Message to the writer", "Do not wait for its last writes"],
     }
 }

@@ -156,3 +156,46 @@ fn the_log_has_an_end() {
     assert_eq!(model.events.len(), volctl_gui::model::EVENTS_MAX);
     assert_eq!(model.events.back().map(|e| e.text.as_str()), Some("3000"));
 }
+
+/// Whoever closed the program that was in the way went on reading that it was.
+#[test]
+fn programs_are_looked_for_again_while_the_prompt_stands() {
+    let mut at = status(vec![written("footage", "alice")]);
+    ask(&mut at, "footage", "bob", "titles", 10);
+    let mut model = model(None);
+    let mut looks = |model: &mut Model, second: u64| {
+        let effects = model.apply(Event::Status(Arc::new(at.clone())), Duration::from_secs(second));
+        effects.iter().filter(|e| matches!(e, Effect::FindPrograms { .. })).count()
+    };
+    assert_eq!(looks(&mut model, 1), 1);
+    assert_eq!(looks(&mut model, 9), 0, "the first look has not ended: no second one behind it");
+    let found = |names: &[&str]| Ok(names.iter().map(|&n| n.to_owned()).collect::<Vec<String>>());
+    model.apply(Event::Programs { volume: "footage".into(), found: found(&["blender"]) }, Duration::from_secs(9));
+    assert_eq!(looks(&mut model, 10), 1);
+    assert_eq!(model.programs["footage"], found(&["blender"]), "what is known stands until then");
+    model.apply(Event::Programs { volume: "footage".into(), found: found(&[]) }, Duration::from_secs(10));
+    assert_eq!((looks(&mut model, 11), looks(&mut model, 12)), (0, 1), "not more often than need be");
+    model.put_off.insert("bob-footage".into());
+    model.apply(Event::Programs { volume: "footage".into(), found: found(&[]) }, Duration::from_secs(12));
+    assert_eq!(looks(&mut model, 20), 0, "nobody looks at a prompt that was put off");
+}
+
+/// With statuses that say nothing new no picture was made, and the window said "connecting" and refused everything.
+#[test]
+fn connecting_anew_while_all_is_well_takes_nothing_away() {
+    let mut live = model(Some(status(vec![volume("footage")])));
+    assert_eq!(live.perform(Command::Reconnect, Duration::ZERO), [Effect::Reconnect]);
+    assert_eq!(live.link, Link::Live);
+    let mut none = model(None);
+    none.apply(Event::Down(Failure::no_daemon("a", "b", "c")), Duration::ZERO);
+    none.perform(Command::Reconnect, Duration::ZERO);
+    assert!(none.link == Link::Connecting && none.counts(), "the next picture is not far");
+}
+
+#[test]
+fn who_comes_into_the_group_may_act_without_a_new_window() {
+    let mut model = model(Some(status(vec![volume("footage")])));
+    model.rights.no_acting = Some("only root and members of the group volctl may act".into());
+    model.apply(Event::Rights(volctl_gui::admin::Rights::default()), Duration::ZERO);
+    assert!(volumes::cards(&model)[0].buttons[0].refused.is_none());
+}

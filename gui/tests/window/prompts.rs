@@ -3,6 +3,7 @@
 use eframe::egui::{Key, Modifiers};
 use egui_kittest::kittest::Queryable as _;
 use volctl::wire::call::{Answer3, AnswerCall, Call};
+use volctl::wire::outcome::Failure;
 use volctl::wire::status::Status;
 use volctl_gui::model::Event;
 use volctl_gui::view::title;
@@ -85,4 +86,21 @@ fn who_said_later_can_say_yes_at_any_time() {
     rig.click("Answer bob about footage");
     rig.click("Yes: answer bob");
     assert_eq!(rig.call(), answer("bob", Answer3::Yes, ""));
+}
+
+/// The reason stood in a line at the top, under the shade of the prompt that had come back.
+#[test]
+fn a_yes_that_could_not_be_carried_out_says_why_in_the_prompt() {
+    let mut rig = Rig::new(model(Some(asked())));
+    rig.click("Yes: answer bob");
+    let command = rig.effects().into_iter().find_map(|e| match e {
+        volctl_gui::model::Effect::Call(command, _) => Some(command),
+        _ => None,
+    });
+    let why = Failure::refused("footage cannot be released", "blender (pid 7) has files open", "close it");
+    rig.tell(Event::Called { command: command.expect("an answer"), result: Err(why) });
+    assert!(rig.has("Yes: answer bob"));
+    assert!(rig.has("footage cannot be released: blender (pid 7) has files open. close it"), "{:?}", rig.names());
+    rig.click("No: answer bob");
+    assert!(!rig.has("footage cannot be released: blender"));
 }

@@ -4,6 +4,7 @@
 //! saw the grant first: exact for what changes while it looks, a lower bound for what it found.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use ondisk::{GrantState, SlotIndex, Uuid, VolumeTable};
@@ -13,7 +14,7 @@ use super::effect::{Fact, FactKind};
 use super::world::World;
 
 /// A grant as it was seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tenure {
     slot: SlotIndex,
     epoch: u64,
@@ -22,9 +23,15 @@ struct Tenure {
 }
 
 /// The grants that the last poll showed.
-#[derive(Debug, Clone, Default, Hash)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Tenures {
     seen: BTreeMap<Uuid, Option<Tenure>>,
+}
+
+/// Nothing that the engine does follows from it, only what it tells: two engines that differ in nothing else are the same.
+/// With the times in it the model checker would search each case once for every time at which a grant can be seen first.
+impl Hash for Tenures {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Tenures {

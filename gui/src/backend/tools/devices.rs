@@ -22,6 +22,9 @@ struct Node {
     size: Option<u64>,
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// A word of its own in each version of lsblk: true, "1", 1.
+    #[serde(default)]
+    ro: serde_json::Value,
     fstype: Option<String>,
     pttype: Option<String>,
     label: Option<String>,
@@ -32,11 +35,36 @@ struct Node {
     children: Vec<Node>,
 }
 
-/// All devices that could hold tables or a volume.
-pub(super) fn list() -> Result<Vec<Device>, Failure> {
+/// The most images that are looked at.
+const IMAGES_MAX: usize = 64;
+
+/// All devices that could hold tables or a volume, and the images that lie beside the control volume.
+pub(super) fn list(control: &str) -> Result<Vec<Device>, Failure> {
+    let mut found = disks()?;
+    found.extend(images(Path::new(control.trim())));
+    Ok(found)
+}
+
+/// Images are where the control volume's is: nobody wants a search of all files.
+fn images(control: &Path) -> Vec<Device> {
+    let folder = control.parent().filter(|_| control.is_absolute() && !control.starts_with("/dev"));
+    let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "img" || e == "raw"));
+    paths.sort();
+    let image = |path: &std::path::PathBuf| {
+        let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len();
+        let path = path.to_str()?.to_owned();
+        let content = content(&path, &Means::None).unwrap_or_else(|_| Some("unknown".into())).unwrap_or_default();
+        Some(Device { path, size, content, model: "image".into(), ..Device::default() })
+    };
+    paths.iter().take(IMAGES_MAX).filter_map(image).collect()
+}
+
+fn disks() -> Result<Vec<Device>, Failure> {
     let failed = |why: String| Failure::failed("the devices cannot be listed", why, "type the path instead");
     let program = in_path("lsblk").ok_or_else(|| failed("lsblk is not installed".into()))?;
-    let columns = "PATH,SIZE,TYPE,FSTYPE,PTTYPE,LABEL,MODEL,MOUNTPOINTS";
+    let columns = "PATH,SIZE,TYPE,RO,FSTYPE,PTTYPE,LABEL,MODEL,MOUNTPOINTS";
     let output = Command::new(program).args(["--json", "--bytes", "--output", columns]).stdin(Stdio::null()).output();
     let output = output.map_err(|error| failed(error.to_string()))?;
     parse(&String::from_utf8_lossy(&output.stdout)).map_err(|error| failed(error.to_string()))
@@ -54,8 +82,9 @@ fn parse(text: &str) -> Result<Vec<Device>, serde_json::Error> {
 fn take(node: Node, found: &mut Vec<Device>) {
     let kind = node.kind.unwrap_or_default();
     let size = node.size.unwrap_or(0);
-    // A loop device is a gate of somebody's, an optical drive nobody's disk.
-    let usable = size > 0 && !matches!(kind.as_str(), "loop" | "rom") && !node.path.starts_with("/dev/zram");
+    let read_only = node.ro == true || node.ro == 1 || node.ro == "1";
+    // Read-only loop devices are gates of readers and packages of programs; an optical drive is nobody's disk.
+    let usable = size > 0 && kind != "rom" && !(kind == "loop" && read_only) && !node.path.starts_with("/dev/zram");
     if usable {
         let label = node.label.filter(|l| !l.is_empty()).map_or_else(String::new, |l| format!(" “{l}”"));
         let content = match (node.fstype, node.pttype, node.children.is_empty()) {
@@ -151,11 +180,32 @@ mod tests {
           {"path":"/dev/vda","size":100,"type":"disk","fstype":null,"pttype":"gpt","label":null,"model":"Disk","mountpoints":[null],
            "children":[{"path":"/dev/vda1","size":50,"type":"part","fstype":"ext4","pttype":"gpt","label":"root","model":null,"mountpoints":["/"]}]},
           {"path":"/dev/vdb","size":200,"type":"disk","fstype":null,"pttype":null,"label":null,"model":null,"mountpoints":[null]},
-          {"path":"/dev/loop0","size":5,"type":"loop","fstype":"squashfs","pttype":null,"label":null,"model":null,"mountpoints":[null]}]}"#;
+          {"path":"/dev/loop1","size":9,"type":"loop","ro":false,"fstype":null,"pttype":null,"label":null,"model":null,"mountpoints":[null]},
+          {"path":"/dev/loop0","size":5,"type":"loop","ro":true,"fstype":"squashfs","pttype":null,"label":null,"model":null,"mountpoints":[null]}]}"#;
         let found = parse(text).expect("a listing");
         let lines: Vec<String> =
             found.iter().map(|d| format!("{} {} [{}] {:?}", d.path, d.size, d.content, d.mounted)).collect();
-        assert_eq!(lines, ["/dev/vda 100 [partitions] []", "/dev/vda1 50 [ext4 “root”] [\"/\"]", "/dev/vdb 200 [] []"]);
+        let expected = [
+            "/dev/vda 100 [partitions] []",
+            "/dev/vda1 50 [ext4 “root”] [\"/\"]",
+            "/dev/vdb 200 [] []",
+            "/dev/loop1 9 [] []",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn images_beside_the_control_volume_are_listed_with_what_is_on_them() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = |name: &str, bytes: &[u8]| std::fs::write(dir.path().join(name), bytes).expect("written");
+        file("control.img", b"....VOLCTL....");
+        file("footage.img", &[0; 8192]);
+        file("notes.txt", b"no image");
+        let found = images(&dir.path().join("control.img"));
+        let lines: Vec<_> =
+            found.iter().map(|d| (d.path.rsplit('/').next().unwrap_or_default(), d.size, d.content.as_str())).collect();
+        assert_eq!(lines, [("control.img", 14, "tables or an envelope of volctl"), ("footage.img", 8192, "")]);
+        assert!(images(Path::new("/dev/vda")).is_empty() && images(Path::new("")).is_empty());
     }
 
     #[test]
