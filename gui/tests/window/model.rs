@@ -163,7 +163,7 @@ fn programs_are_looked_for_again_while_the_prompt_stands() {
     let mut at = status(vec![written("footage", "alice")]);
     ask(&mut at, "footage", "bob", "titles", 10);
     let mut model = model(None);
-    let mut looks = |model: &mut Model, second: u64| {
+    let looks = |model: &mut Model, second: u64| {
         let effects = model.apply(Event::Status(Arc::new(at.clone())), Duration::from_secs(second));
         effects.iter().filter(|e| matches!(e, Effect::FindPrograms { .. })).count()
     };

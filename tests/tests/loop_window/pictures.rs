@@ -64,7 +64,7 @@ fn loop_the_pictures_of_the_document_are_made() {
         ("volumes-dark-200", (1600, 1000), "dark", 200),
         ("volumes-light-800x600-200", (800, 600), "light", 200),
     ] {
-        let look = Look { size, theme, scale };
+        let look = Look { size, theme, scale, ..Look::USUAL };
         let desk = Desk::open(&studio.dir().join(name), &alice.socket(), look);
         desk.see("footage is Read-write");
         let picture = desk.picture(name);
