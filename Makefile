@@ -118,7 +118,7 @@ campaign-built: cargo
 	$(CARGO) build --profile proof --package volctl --package volctl-tests --bins
 
 pictures: root-for-pictures window-packages cargo
-	$(CARGO) test --package volctl-tests -- --ignored loop_the_pictures_of_the_document_are_made
+	$(CARGO) test --workspace --test all -- --ignored loop_the_pictures_of_the_document_are_made
 
 clean:
 	$(CARGO) clean

@@ -113,7 +113,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         eframe::run_native("volctl-gui", options, Box::new(move |cc| Ok(Box::new(Shell::new(cc, socket, prefs)?))));
     ended.map_err(|error| {
         let next = "start it on a desktop, or over 'ssh -X'; without a display, 'volctl' does the same in a terminal";
-        Failure::failed("the window cannot be opened", error.to_string(), next)
+        // The toolkit puts the line of its own source before the reason, which is nobody's business here.
+        let error = error.to_string();
+        let why = error.rsplit(": ").next().unwrap_or(&error).trim_end_matches('.').to_owned();
+        Failure::failed("the window cannot be opened", why, next)
     })
 }
 
