@@ -42,7 +42,10 @@ impl Shell {
         let backend = Backend::start(socket.clone(), Arc::new(move || context.request_repaint()))?;
         let rights = rights::rights(&socket);
         let window = Window::new(Model::new(socket, prefs, rights));
-        Ok(Self { window, backend, begun: Instant::now(), title: String::new(), zoom: 0.0, theme: None })
+        let mut shell = Self { window, backend, begun: Instant::now(), title: String::new(), zoom: 0.0, theme: None };
+        // Before the first picture: it would be one of other colours.
+        shell.dress(&cc.egui_ctx);
+        Ok(shell)
     }
 
     fn now(&self) -> Duration {

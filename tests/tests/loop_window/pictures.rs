@@ -67,6 +67,7 @@ fn loop_the_pictures_of_the_document_are_made() {
         let look = Look { size, theme, scale, ..Look::USUAL };
         let desk = Desk::open(&studio.dir().join(name), &alice.socket(), look);
         desk.see("footage is Read-write");
+        shown();
         let picture = desk.picture(name);
         if name == "volumes-dark" {
             keep(&picture, "volumes");
@@ -106,6 +107,7 @@ fn loop_the_pictures_of_the_document_are_made() {
     let _hold = Hold::file(&alice.path("footage", "cut"));
     let _ = bob.begin(&["request", "footage", "-m", "need to fix the titles, ten minutes"]).wait().ok();
     desk.see("sleep: cut");
+    shown();
     keep(&desk.picture("prompt-light"), "prompt");
     desk.keys("Escape");
     desk.keys("ctrl+k");
