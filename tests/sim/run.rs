@@ -184,6 +184,9 @@ impl Sim {
                 let mut world = self.shared.world();
                 let names: Vec<_> = threads.iter().map(|t| world.threads[*t].name.clone()).collect();
                 world.fail(format!("threads of a killed process hang: {names:?}"));
+                drop(world);
+                // They hang in the middle of something: to unwind them would wait for what never comes.
+                threads.into_iter().for_each(|thread| std::mem::forget(self.threads[thread].take()));
                 return;
             }
             for thread in threads {
@@ -302,7 +305,8 @@ fn make_world(plan: Plan, traced: bool) -> World {
 }
 
 fn populate(world: &mut World) {
-    let strangers = world.rng.below(3);
+    let drawn = world.rng.below(3);
+    let strangers = world.plan.strangers.unwrap_or(drawn);
     for host in 0..world.plan.clients + strangers {
         let of = if host < world.plan.clients { host } else { world.rng.below(world.plan.clients) };
         let drift = world.plan.drift;
