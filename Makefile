@@ -2,8 +2,9 @@
 #
 #   make demo          try volctl on this machine, with three clients on loop devices (root); KEEP=1 leaves it running
 #   make test          format, lints, unit tests, and with root the tests on loop devices
-#   make build         the program, optimised: $(RELEASE)
+#   make build         the program and the window, optimised: $(RELEASE), and volctl-gui beside it
 #   make lint          format and lints alone
+#   make pictures      the pictures of docs/gui.md, from a real run (root)
 #   make model         every interleaving of small cases, on the machines that ship, and a table of what was found;
 #                      ARGS="bakery --trace" chooses
 #   make bench         measure locks, hand-overs, polls, refreshes (root); ARGS="handover --rounds 20"
@@ -40,17 +41,25 @@ SWEEP ?=
 
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
+# What the tests of the window need besides. Libraries have no command: they come with the first that is missing.
+WINDOW_PACKAGES := xvfb:Xvfb xdotool:xdotool imagemagick:import
+WINDOW_LIBRARIES := libgl1-mesa-dri libxkbcommon-x11-0
 
 .DEFAULT_GOAL := build
-.PHONY: bench build campaign campaign-built cargo clean demo fuzz lint model mutants packages root-for-bench root-for-campaign root-for-demo sim test test-plain test-root
+.PHONY: bench build campaign campaign-built cargo clean demo fuzz lint model mutants
+.PHONY: packages pictures program root-for-bench root-for-campaign root-for-demo root-for-pictures sim test test-plain test-root window-packages
 
-build: cargo
+build: program
+	$(CARGO) build --release --package volctl-gui
+
+# Without the window, which takes far longer to build.
+program: cargo
 	$(CARGO) build --release --package volctl
 
-demo: root-for-demo packages build
+demo: root-for-demo packages program
 	$(RELEASE) demo $(if $(KEEP),--keep)
 
-test: packages lint
+test: window-packages lint
 	$(CARGO) build --workspace
 	$(MAKE) --no-print-directory test-plain test-root
 
@@ -76,7 +85,7 @@ lint: cargo
 model: cargo
 	$(CARGO) run --profile proof --quiet --package volctl-tests --bin model -- $(ARGS)
 
-bench: root-for-bench packages build
+bench: root-for-bench packages program
 	$(RELEASE) bench $(ARGS)
 
 sim: cargo
@@ -108,6 +117,9 @@ campaign-on-%: campaign-built
 campaign-built: cargo
 	$(CARGO) build --profile proof --package volctl --package volctl-tests --bins
 
+pictures: root-for-pictures window-packages cargo
+	$(CARGO) test --workspace --test all -- --ignored loop_the_pictures_of_the_document_are_made
+
 clean:
 	$(CARGO) clean
 
@@ -119,12 +131,13 @@ cargo:
 
 # Installs only what is missing, and only where it can; without root it says what to install, and the tests that
 # need it fail by name.
-packages:
+packages window-packages:
 	@want=; \
-	for pair in $(PACKAGES); do \
+	for pair in $(PACKAGES) $(if $(filter window-%,$@),$(WINDOW_PACKAGES)); do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair#*:}" >/dev/null 2>&1 || want="$$want $${pair%%:*}"; \
 	done; \
 	if [ -z "$$want" ]; then exit 0; fi; \
+	case "$$want" in *" xvfb"*) want="$$want $(WINDOW_LIBRARIES)";; esac; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then \
 	    echo "make: these packages are missing (Debian's names):$$want"; \
 	    exit 0; \
@@ -133,7 +146,7 @@ packages:
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get install -y --no-install-recommends $$want || { apt-get update && apt-get install -y --no-install-recommends $$want; }
 
-root-for-demo root-for-bench root-for-campaign:
+root-for-demo root-for-bench root-for-pictures root-for-campaign:
 	@[ "$$(id -u)" = 0 ] || { \
 	    echo "make $(patsubst root-for-%,%,$@): this needs root: it makes loop devices and mounts file systems"; \
 	    echo "      (in a directory of its own, and it takes all of it away again)."; \

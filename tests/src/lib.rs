@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod control;
+pub mod desk;
 pub mod fake;
 pub mod fuzz;
 pub mod paths;

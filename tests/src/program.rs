@@ -75,32 +75,45 @@ impl Said {
 /// When it cannot be built.
 pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let own = std::env::current_exe().expect("a program knows where it is");
-        // target/PROFILE/deps/test, or target/PROFILE/campaign.
-        let profile = own.ancestors().skip(1).find(|path| !path.ends_with("deps")).expect("target/PROFILE").to_owned();
-        let program = profile.join("volctl");
-        if own.parent() == Some(&profile) {
-            // This is no test but a program: whoever built it built both, or has asked for this path before.
-            assert!(program.exists(), "{} is not there: build it", program.display());
-            return program;
+    PATH.get_or_init(|| built("volctl"))
+}
+
+/// The path of the window, as [`path`]; the program lies beside it.
+///
+/// # Panics
+/// When one of them cannot be built.
+pub fn window() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let _ = path();
+    PATH.get_or_init(|| built("volctl-gui"))
+}
+
+fn built(program_name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("a program knows where it is");
+    // target/PROFILE/deps/test, or target/PROFILE/campaign.
+    let profile = own.ancestors().skip(1).find(|path| !path.ends_with("deps")).expect("target/PROFILE").to_owned();
+    let program = profile.join(program_name);
+    if own.parent() == Some(&profile) {
+        // This is no test but a program: whoever built it built both, or has asked for this path before.
+        assert!(program.exists(), "{} is not there: build it", program.display());
+        return program;
+    }
+    let target = profile.parent().expect("target/PROFILE");
+    // Cargo builds the library for this test but not the program: an old one may lie there.
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // With the features that the whole workspace asks for, as 'make test' has built it already: nothing is built twice.
+    cargo.args(["build", "--quiet", "--workspace", "--bin", program_name, "--target-dir"]).arg(target);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    match profile.file_name().and_then(OsStr::to_str) {
+        Some("debug") | None => {}
+        Some(name) => {
+            cargo.args(["--profile", name]);
         }
-        let target = profile.parent().expect("target/PROFILE");
-        // Cargo builds the library for this test but not the program: an old one may lie there.
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "volctl", "--bin", "volctl", "--target-dir"]).arg(target);
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        match profile.file_name().and_then(OsStr::to_str) {
-            Some("debug") | None => {}
-            Some(name) => {
-                cargo.args(["--profile", name]);
-            }
-        }
-        let built = cargo.status().is_ok_and(|status| status.success());
-        // And an old one would prove nothing.
-        assert!(built && program.exists(), "{} could not be built", program.display());
-        program
-    })
+    }
+    let built = cargo.status().is_ok_and(|status| status.success());
+    // And an old one would prove nothing.
+    assert!(built && program.exists(), "{} could not be built", program.display());
+    program
 }
 
 /// A command that is not started yet; its output is caught.

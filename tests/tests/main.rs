@@ -43,4 +43,5 @@ mod loop_studio;
 mod loop_takeover;
 mod loop_two_hosts;
 mod loop_watchdog;
+mod loop_window;
 mod tidy;

@@ -22,6 +22,7 @@ pub mod reap;
 pub mod rules;
 pub mod status;
 pub mod switches;
+mod tenure;
 pub mod volume;
 pub mod waiters;
 pub mod wish;
@@ -109,6 +110,7 @@ pub struct Engine {
     pub(crate) next_id: u64,
     pub(crate) last_commit: Option<ondisk::CommitNo>,
     pub(crate) auto_response: AutoResponse,
+    pub(crate) tenures: tenure::Tenures,
     /// The world is that of a poll that was just read.
     pub(crate) by_poll: bool,
 }
@@ -146,6 +148,7 @@ impl Engine {
             next_id,
             last_commit: None,
             auto_response: AutoResponse::Off,
+            tenures: tenure::Tenures::default(),
             by_poll: false,
         }
     }
@@ -174,6 +177,7 @@ impl Engine {
     fn go_on(&mut self, world: &World<'_>) -> Vec<Effect> {
         self.page.polls += 1;
         self.follow_tables(world);
+        self.watch_writers(world);
         self.reap(world);
         self.serve_mailbox(world);
         let ids: Vec<Uuid> = self.volumes.keys().copied().collect();

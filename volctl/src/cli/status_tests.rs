@@ -60,6 +60,7 @@ fn status() -> Status {
             ..RequestStatus::default()
         }],
         warnings: vec![Warning { code: "x".into(), text: "the event log is full".into(), volume: None }],
+        ..Status::default()
     }
 }
 

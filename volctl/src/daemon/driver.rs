@@ -46,8 +46,9 @@ pub enum Ended {
     },
 }
 
-/// Between two statuses for those who watch, while nothing is done.
-const SHOW: Duration = Duration::from_millis(100);
+/// Between two statuses for those who watch, while nothing changes but ages. The status of many clients and volumes is
+/// large: whoever keeps a window open all day pays for each one.
+const SHOW: Duration = Duration::from_secs(1);
 
 type OpOutcome = (OpTag, Result<OpDone, Failure>);
 
@@ -71,6 +72,8 @@ pub struct Driver<'a> {
     /// Something was done since the last poll.
     acted: bool,
     next_show: Instant,
+    /// Of what the last shown status knew.
+    shown_changes: u64,
     warned: bool,
     control_trouble: Option<Failure>,
     /// Half of the lease has run, and people were told.
@@ -126,6 +129,7 @@ impl<'a> Driver<'a> {
             pace,
             acted: false,
             next_show: Instant::now(),
+            shown_changes: 0,
             warned: false,
             control_trouble: None,
             lease_low: false,
@@ -197,14 +201,16 @@ impl<'a> Driver<'a> {
         self.look_at_lease();
         let wanted = self.login.engine.next_poll();
         let acted = std::mem::take(&mut self.acted);
-        let next = self.pace.next(wanted, self.login.session.changes(), acted, boottime());
+        let changes = self.login.session.changes();
+        let changed = std::mem::replace(&mut self.shown_changes, changes) != changes;
+        let next = self.pace.next(wanted, changes, acted, boottime());
         self.next_poll = Instant::now() + next;
-        self.show(acted);
+        self.show(acted || changed);
     }
 
-    /// Whoever watches sees what is done at once, and ages that grow now and then.
-    fn show(&mut self, acted: bool) {
-        let due = acted || Instant::now() >= self.next_show;
+    /// Whoever watches sees what moves at once, and ages that grow now and then.
+    fn show(&mut self, moved: bool) {
+        let due = moved || Instant::now() >= self.next_show;
         if self.callers.has_monitors()
             && due
             && let Ok(status) = self.status()
@@ -409,6 +415,7 @@ impl<'a> Driver<'a> {
                         .map(|(slot, ticket)| SemaphoreStatus { client: world.name(slot), epoch: ticket.0 }),
                     lease_left_ms: u64::try_from(session.lease_left().as_millis()).unwrap_or(0),
                     label: Some(superblock.label.to_string()).filter(|l| !l.is_empty()),
+                    timings: Some(superblock.timings.into()),
                 },
                 mount_root: self.config.mount_root.display().to_string(),
                 warnings: self.warnings(),

@@ -140,6 +140,9 @@ fn event_of(kind: FactKind) -> EventName {
         FactKind::Published => EventName::Published,
         FactKind::Answered => EventName::AnswerReceived,
         FactKind::Reaped => EventName::PeerReaped,
+        FactKind::PeerGranted => EventName::PeerGranted,
+        FactKind::PeerReleased => EventName::PeerReleased,
+        FactKind::Revoked => EventName::GrantRevoked,
         FactKind::Checked => EventName::Checked,
         FactKind::Trouble | FactKind::TablesChanged => EventName::Note,
     }

@@ -224,6 +224,12 @@ pub enum FactKind {
     Answered,
     /// A client was reaped.
     Reaped,
+    /// Another client got the write privilege of a volume.
+    PeerGranted,
+    /// Another client has it no more.
+    PeerReleased,
+    /// A grant is being taken from its holder.
+    Revoked,
     /// Something did not work.
     Trouble,
     /// The tables changed (1358).
@@ -243,6 +249,9 @@ impl FactKind {
             Self::Published => "published",
             Self::Answered => "answered",
             Self::Reaped => "reaped",
+            Self::PeerGranted => "peer_granted",
+            Self::PeerReleased => "peer_released",
+            Self::Revoked => "revoked",
             Self::Trouble => "trouble",
             Self::TablesChanged => "tables_changed",
             Self::Checked => "checked",

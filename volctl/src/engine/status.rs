@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 use ondisk::client_page::AnswerVerdict;
-use ondisk::{Access, Grant, GrantState, ReadersPolicy, Uuid, VolumeEntry, VolumeTable};
+use ondisk::{
+    Access, AutoResponse, ClientRecord, Grant, GrantState, MountState, ReadersPolicy, Uuid, VolumeEntry, VolumeTable,
+};
 
 use super::volume::{Volume, Writer};
 use super::world::{Peer, World};
@@ -45,6 +47,7 @@ impl Engine {
             clients: clients.filter_map(|(i, _)| world.peers.get(i)).map(|p| client_status(p, world)).collect(),
             requests: self.request_status(world),
             warnings: around.warnings.clone(),
+            settings: world.tables.clients.get(self.me().index()).and_then(Option::as_ref).map(settings),
         }
     }
 
@@ -70,6 +73,7 @@ impl Engine {
             state,
             mountpoint,
             writer: table.writer.map(|g| world.name(g.slot)),
+            writer_age_ms: self.tenures.age(table, world.now).map(millis),
             write_enabled: table.write_enabled,
             access: access_word(permission.access),
             locked_out: permission.lockout || record.is_some_and(|r| r.locked_out),
@@ -91,7 +95,39 @@ impl Engine {
             enforcement_note: advisory.or_else(|| Some("not against the loss of both processes".to_owned())),
             size_bytes: space.map(|e| e.capacity).or(Some(table.identity.size)),
             dirty: table.dirty_since != 0 && table.writer.is_none(),
+            clients: self.volume_clients(table, world),
         }
+    }
+
+    /// What each client may do with the volume, and has of it. Those that may do nothing and have nothing are left out.
+    fn volume_clients(&self, table: &VolumeTable, world: &World<'_>) -> Vec<wire::VolumeClient> {
+        let newest = world.newest_generation(table);
+        let records = world.tables.clients.iter().zip(world.peers).filter_map(|(r, p)| r.as_ref().map(|r| (r, p)));
+        let shown = records.map(|(record, peer)| {
+            let permission = table.permission(peer.slot);
+            let page = if peer.slot == self.me() { Some(&self.page) } else { peer.current_page() };
+            let entry = page.and_then(|p| p.volume(table.uuid));
+            let state = match (entry.map(|e| e.state), page) {
+                _ if peer.is_off() && peer.slot != self.me() => wire::ClientMount::None,
+                (_, None) => wire::ClientMount::Unknown,
+                (None | Some(MountState::None), _) => wire::ClientMount::None,
+                (Some(MountState::Mounting), _) => wire::ClientMount::Mounting,
+                (Some(MountState::ReadOnly), _) => wire::ClientMount::Ro,
+                (Some(MountState::ReadWrite), _) => wire::ClientMount::Rw,
+                (Some(MountState::GateClosed), _) => wire::ClientMount::Closed,
+            };
+            let seen = entry.filter(|_| state == wire::ClientMount::Ro).map(|e| e.seen);
+            wire::VolumeClient {
+                client: record.name.to_string(),
+                access: access_word(permission.access),
+                locked_out: permission.lockout || record.locked_out,
+                state,
+                seen_generation: seen.map(|s| s.to_string()),
+                stale: seen.is_some_and(|s| s < newest),
+            }
+        });
+        let open = |c: &wire::VolumeClient| !matches!(c.state, wire::ClientMount::None | wire::ClientMount::Closed);
+        shown.filter(|c| c.access != wire::Access::None || open(c)).collect()
     }
 
     fn state_of(&self, volume: &Volume, table: &VolumeTable) -> wire::VolumeState {
@@ -232,6 +268,20 @@ fn client_status(peer: &Peer, world: &World<'_>) -> wire::ClientStatus {
         beat_age_ms: (peer.incarnation.0 > 0).then(|| millis(peer.beat_age)),
         incarnation: Some(peer.incarnation.0),
         host: host.filter(|h| !h.is_empty()),
+    }
+}
+
+fn settings(record: &ClientRecord) -> wire::ClientSettings {
+    wire::ClientSettings {
+        auto_response: match record.auto_response {
+            AutoResponse::Off => wire::AutoAnswer::Off,
+            AutoResponse::Idle => wire::AutoAnswer::Idle,
+            AutoResponse::Always => wire::AutoAnswer::Always,
+        },
+        notify: record.notify,
+        admin: record.admin,
+        enabled: record.enabled,
+        locked_out: record.locked_out,
     }
 }
 

@@ -39,6 +39,10 @@ event_names! {
     PeerDead = "peer.dead",
     /// A silent client was reaped.
     PeerReaped = "peer.reaped",
+    /// Another client got the write privilege of a volume.
+    PeerGranted = "peer.granted",
+    /// Another client has it no more.
+    PeerReleased = "peer.released",
     /// Half of the lease went by without a beat.
     LeaseLow = "lease.low",
     /// The lease ended; this incarnation is over.

@@ -27,6 +27,37 @@ pub struct Status {
     /// What the person should know although no command failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// What the tables say of the own client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<ClientSettings>,
+}
+
+/// Who answers a request when the person does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoAnswer {
+    /// Nobody: the person is asked.
+    #[default]
+    Off,
+    /// Yes while nothing writes.
+    Idle,
+    /// Always yes.
+    Always,
+}
+
+/// A client's settings in the tables (`volctl set-client`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientSettings {
+    /// Who answers a request when the person does not.
+    pub auto_response: AutoAnswer,
+    /// Whether the person is told of requests and refreshes.
+    pub notify: bool,
+    /// Whether it may take over from others.
+    pub admin: bool,
+    /// Whether it may log on.
+    pub enabled: bool,
+    /// Whether it may ask for no volume at all.
+    pub locked_out: bool,
 }
 
 /// The control volume as this client sees it.
@@ -47,6 +78,29 @@ pub struct ControlStatus {
     /// The label given at `init`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// The periods chosen at `init`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timings: Option<TimingsStatus>,
+}
+
+/// The periods of the control volume, in milliseconds (section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimingsStatus {
+    /// Between two beats.
+    pub beat_ms: u32,
+    /// How long a client may act after its last confirmed beat.
+    pub lease_ms: u32,
+    /// How long a client must be silent to count as dead.
+    pub dead_ms: u32,
+    /// Between two polls of an idle client.
+    pub poll_ms: u32,
+}
+
+impl From<ondisk::Timings> for TimingsStatus {
+    fn from(timings: ondisk::Timings) -> Self {
+        let ondisk::Timings { beat_ms, lease_ms, dead_ms, poll_ms } = timings;
+        Self { beat_ms, lease_ms, dead_ms, poll_ms }
+    }
 }
 
 /// A tenure of the semaphore.
@@ -181,6 +235,9 @@ pub struct VolumeStatus {
     pub mountpoint: Option<String>,
     /// The client that has the write access, if any.
     pub writer: Option<String>,
+    /// For how long this daemon has seen it have the write access, in milliseconds: at least so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer_age_ms: Option<u64>,
     /// Whether the administrator allows writing at all.
     pub write_enabled: bool,
     /// What the tables allow this client.
@@ -232,6 +289,48 @@ pub struct VolumeStatus {
     /// Whether a writer left it without a publish.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dirty: bool,
+    /// What each client may do with it and has of it, the own one included; who is not named may and has nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clients: Vec<VolumeClient>,
+}
+
+/// What a client has of a volume, as its own page says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientMount {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is being mounted.
+    Mounting,
+    /// Mounted read-only.
+    Ro,
+    /// Mounted read-write.
+    Rw,
+    /// It was there, and its gate is closed.
+    Closed,
+    /// Its page cannot be read now: it counts as mounted.
+    Unknown,
+}
+
+/// One client of one volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeClient {
+    /// Its name.
+    pub client: String,
+    /// What the tables allow it.
+    pub access: Access,
+    /// Whether its requests are locked out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub locked_out: bool,
+    /// What it has of the volume.
+    pub state: ClientMount,
+    /// The generation that it sees, while it reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_generation: Option<String>,
+    /// Whether there is a newer one than it sees.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// A client in the queue of a volume.

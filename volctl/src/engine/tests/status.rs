@@ -7,8 +7,8 @@ use ondisk::{GrantState, Incarnation, ReadersPolicy};
 use super::desk::{ALICE, BOB, CAROL, Desk, V, generation, grant, healthy};
 use crate::engine::effect::Probe;
 use crate::engine::status::Surroundings;
-use crate::engine::{Command, Job, JobDone};
-use crate::wire::status::{Enforcement, VolumeState, WaitsFor};
+use crate::engine::{Command, Effect, FactKind, Job, JobDone};
+use crate::wire::status::{Access, ClientMount, Enforcement, VolumeState, WaitsFor};
 
 #[test]
 fn the_states_of_a_write_privilege_from_locked_to_read_only_again() {
@@ -28,7 +28,7 @@ fn the_states_of_a_write_privilege_from_locked_to_read_only_again() {
         seen.push(desk.status().state);
         if let Some(job) = desk.job() {
             desk.end_job(healthy(&job));
-        } else if desk.effects.iter().any(|e| matches!(e, crate::engine::Effect::Table { .. })) {
+        } else if desk.effects.iter().any(|e| matches!(e, Effect::Table { .. })) {
             desk.run_op().1.unwrap();
         }
         seen.push(desk.status().state);
@@ -166,4 +166,92 @@ fn the_queue_is_shown_in_its_order() {
     desk.settle();
     let names: Vec<String> = desk.status().waiting.into_iter().map(|w| w.client).collect();
     assert_eq!(names, ["carol", "alice"]);
+}
+
+/// The facts about who writes, as they came; they are taken from the list.
+fn tenures(desk: &mut Desk) -> Vec<(FactKind, String)> {
+    let mut told = Vec::new();
+    desk.effects.retain(|effect| match effect {
+        Effect::Fact(f) if matches!(f.kind, FactKind::PeerGranted | FactKind::PeerReleased | FactKind::Revoked) => {
+            told.push((f.kind, f.client.clone()));
+            false
+        }
+        _ => true,
+    });
+    told
+}
+
+#[test]
+fn since_when_somebody_writes_is_counted_from_the_poll_that_showed_the_grant() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.settle();
+    assert_eq!(desk.status().writer_age_ms, None, "nobody writes");
+    desk.table().writer = Some(grant(ALICE, 20, GrantState::Held));
+    desk.step();
+    assert_eq!(desk.status().writer_age_ms, Some(0));
+    desk.after(Duration::from_millis(4990));
+    assert_eq!(desk.status().writer_age_ms, Some(5000));
+    // Another grant of the same client is another tenure.
+    desk.table().writer = Some(grant(ALICE, 40, GrantState::Held));
+    assert_eq!(desk.status().writer_age_ms, None, "not seen by a poll yet");
+    desk.step();
+    assert_eq!(desk.status().writer_age_ms, Some(0));
+}
+
+#[test]
+fn who_gets_and_who_loses_the_write_privilege_is_an_event_once() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published().held_by(ALICE, 20);
+    desk.settle();
+    assert_eq!(tenures(&mut desk), [(FactKind::PeerGranted, "alice".into())], "found at the log-on");
+    desk.wait(Duration::from_secs(1));
+    assert_eq!(tenures(&mut desk), []);
+    desk.table().writer = Some(grant(CAROL, 40, GrantState::Held));
+    desk.step();
+    let both = [(FactKind::PeerReleased, "alice".into()), (FactKind::PeerGranted, "carol".into())];
+    assert_eq!(tenures(&mut desk), both);
+    desk.table().writer = Some(grant(CAROL, 40, GrantState::Revoked));
+    desk.step();
+    desk.step();
+    assert_eq!(tenures(&mut desk), [(FactKind::Revoked, "carol".into())]);
+    desk.table().writer = None;
+    desk.step();
+    assert_eq!(tenures(&mut desk), [(FactKind::PeerReleased, "carol".into())]);
+}
+
+#[test]
+fn every_client_of_a_volume_is_shown_with_what_it_may_and_what_it_has() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published().held_by(ALICE, 20);
+    desk.table().permissions[2].access = ondisk::Access::Read;
+    desk.edit_page(ALICE, |p| {
+        p.volumes[0].state = ondisk::MountState::ReadWrite;
+        p.volumes[0].published = generation(20, 2);
+    });
+    desk.edit_page(CAROL, |p| {
+        p.volumes[0].state = ondisk::MountState::ReadOnly;
+        p.volumes[0].seen = generation(3, 1);
+    });
+    desk.settle();
+    let clients = desk.status().clients;
+    let words: Vec<_> = clients.iter().map(|c| (c.client.as_str(), c.access, c.state, c.stale)).collect();
+    let expected = [
+        ("alice", Access::Write, ClientMount::Rw, false),
+        ("bob", Access::Write, ClientMount::Ro, false),
+        ("carol", Access::Read, ClientMount::Ro, true),
+    ];
+    assert_eq!(words, expected);
+    assert_eq!(clients[2].seen_generation.as_deref(), Some("3.1"));
+    // Who may do nothing and has nothing is not there; who still has it open is.
+    desk.table().permissions[2].access = ondisk::Access::None;
+    desk.step();
+    assert!(desk.status().clients.iter().any(|c| c.client == "carol" && c.state == ClientMount::Ro));
+    desk.edit_page(CAROL, |p| p.volumes[0].state = ondisk::MountState::GateClosed);
+    desk.step();
+    assert!(!desk.status().clients.iter().any(|c| c.client == "carol"));
+    // A page that cannot be read counts as mounted; whoever left in order has nothing.
+    desk.peers[0].page = crate::engine::PageView::Unknown;
+    desk.step();
+    assert_eq!(desk.status().clients[0].state, ClientMount::Unknown);
+    desk.peers[0].logged_on = false;
+    desk.step();
+    assert_eq!(desk.status().clients[0].state, ClientMount::None);
 }
