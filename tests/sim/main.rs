@@ -19,13 +19,15 @@ mod run;
 mod tests;
 mod threads;
 mod volumes;
+mod weather;
 mod world;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use many::Range;
+use many::{Kind, Range};
+use weather::Weather;
 
 /// Runs volctl's clients on a simulated shared disk
 #[derive(Debug, Parser)]
@@ -56,6 +58,9 @@ struct RunArgs {
     /// How many clients each; else each seed says itself (2 to 8)
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
     clients: Option<u8>,
+    /// What goes wrong most; else each seed says itself
+    #[arg(long)]
+    weather: Option<Weather>,
     /// How many runs at once; else as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
@@ -68,6 +73,9 @@ struct ReplayArgs {
     /// As for `run`
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=8))]
     clients: Option<u8>,
+    /// As for `run`; else with a rule taken out the weather in which that is looked for
+    #[arg(long)]
+    weather: Option<Weather>,
     /// With this rule taken out
     #[arg(long)]
     mutant: Option<String>,
@@ -81,6 +89,9 @@ struct MutantArgs {
     /// Only those whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// In this weather; else in the one of each
+    #[arg(long)]
+    weather: Option<Weather>,
     /// How many runs at once
     #[arg(long)]
     jobs: Option<usize>,
@@ -91,10 +102,14 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let done = match Cli::parse().verb {
         Verb::Run(args) => {
-            many::run(&Range { from: args.from, seeds: args.seeds, clients: args.clients, jobs: args.jobs })
+            let kind = Kind { clients: args.clients, weather: args.weather };
+            many::run(&Range { from: args.from, seeds: args.seeds, kind, jobs: args.jobs })
         }
-        Verb::Replay(args) => many::replay(args.seed, args.clients, args.mutant.as_deref()),
-        Verb::Mutants(args) => many::mutants(args.seeds, args.only.as_deref(), args.jobs),
+        Verb::Replay(args) => {
+            let kind = Kind { clients: args.clients, weather: args.weather };
+            many::replay(args.seed, kind, args.mutant.as_deref())
+        }
+        Verb::Mutants(args) => many::mutants(args.seeds, args.only.as_deref(), args.weather, args.jobs),
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -9,12 +9,20 @@ use std::time::{Duration, Instant};
 use crate::mutants::{ALL, Mutant};
 use crate::plan::Plan;
 use crate::run::{Outcome, run as run_plan};
+use crate::weather::Weather;
+
+/// What each seed does not say itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kind {
+    pub(crate) clients: Option<u8>,
+    pub(crate) weather: Option<Weather>,
+}
 
 /// Which seeds.
 pub(crate) struct Range {
     pub(crate) from: u64,
     pub(crate) seeds: u64,
-    pub(crate) clients: Option<u8>,
+    pub(crate) kind: Kind,
     pub(crate) jobs: Option<usize>,
 }
 
@@ -28,8 +36,8 @@ struct Sum {
     time: Duration,
 }
 
-pub(crate) fn plan(seed: u64, clients: Option<u8>, mutant: Option<&Mutant>) -> Plan {
-    let mut plan = Plan::of(seed, clients.map(usize::from));
+pub(crate) fn plan(seed: u64, kind: Kind, mutant: Option<&Mutant>) -> Plan {
+    let mut plan = Plan::of(seed, kind.clients.map(usize::from), kind.weather.or(mutant.map(|m| m.weather)));
     if let Some(mutant) = mutant {
         (mutant.apply)(&mut plan);
     }
@@ -49,7 +57,7 @@ fn spread(range: &Range, mutant: Option<&Mutant>, each: &(dyn Fn(u64, Outcome) -
                     if seed >= range.from + range.seeds {
                         return;
                     }
-                    if !each(seed, run_plan(plan(seed, range.clients, mutant), false)) {
+                    if !each(seed, run_plan(plan(seed, range.kind, mutant), false)) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
@@ -98,14 +106,14 @@ pub(crate) fn run(range: &Range) -> bool {
 }
 
 /// Tells a run; true if it breaks no promise.
-pub(crate) fn replay(seed: u64, clients: Option<u8>, mutant: Option<&str>) -> bool {
+pub(crate) fn replay(seed: u64, kind: Kind, mutant: Option<&str>) -> bool {
     let found = mutant.map(|name| ALL.iter().find(|m| m.name == name));
     if let Some(None) = found {
         println!("there is no such mutant; they are:");
         ALL.iter().for_each(|m| println!("  {:<40} {}", m.name, m.what));
         return false;
     }
-    let outcome = run_plan(plan(seed, clients, found.flatten()), true);
+    let outcome = run_plan(plan(seed, kind, found.flatten()), true);
     outcome.trace.iter().for_each(|line| println!("{line}"));
     match &outcome.broken {
         Some(broken) => println!("\nseed {seed} breaks a promise: {broken}"),
@@ -115,13 +123,14 @@ pub(crate) fn replay(seed: u64, clients: Option<u8>, mutant: Option<&str>) -> bo
 }
 
 /// Looks for a seed that notices each mutant; true if all are noticed.
-pub(crate) fn mutants(seeds: u64, only: Option<&str>, jobs: Option<usize>) -> bool {
+pub(crate) fn mutants(seeds: u64, only: Option<&str>, weather: Option<Weather>, jobs: Option<usize>) -> bool {
     let begun = Instant::now();
     let mut missed = Vec::new();
+    let kind = Kind { clients: None, weather };
     println!("{:<40} {:>6}  what was noticed", "rule taken out", "seed");
     for mutant in ALL.iter().filter(|m| only.is_none_or(|part| m.name.contains(part))) {
         let first = Mutex::new(None::<(u64, String)>);
-        spread(&Range { from: 0, seeds, clients: None, jobs }, Some(mutant), &|seed, outcome| {
+        spread(&Range { from: 0, seeds, kind, jobs }, Some(mutant), &|seed, outcome| {
             let Some(broken) = outcome.broken else { return true };
             let mut first = first.lock().expect("nobody panics here");
             if first.as_ref().is_none_or(|f| seed < f.0) {

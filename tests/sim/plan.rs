@@ -7,6 +7,7 @@ use volctl::control::rules::Rules;
 use volctl::engine::Switches;
 
 use crate::rng::Rng;
+use crate::weather::Weather;
 
 /// Names of clients.
 const NAMES: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi"];
@@ -71,8 +72,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The run of a seed.
-    pub(crate) fn of(seed: u64, clients: Option<usize>) -> Self {
+    /// The run of a seed: with so many clients and in such weather, or as the seed itself says.
+    pub(crate) fn of(seed: u64, clients: Option<usize>, weather: Option<Weather>) -> Self {
+        let mut plan = Self::in_mixed_weather(seed, clients);
+        weather.unwrap_or_else(|| Weather::of(seed)).over(&mut plan);
+        plan
+    }
+
+    fn in_mixed_weather(seed: u64, clients: Option<usize>) -> Self {
         let mut rng = Rng::new(seed ^ 0x766f_6c63_746c_5349);
         let clients = clients.unwrap_or_else(|| 2 + rng.below(7));
         let policies = [ReadersPolicy::Snapshot, ReadersPolicy::Exclusive, ReadersPolicy::Live];

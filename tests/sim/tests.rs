@@ -1,6 +1,6 @@
 //! A few runs for every build, and what the simulator says of itself. `make sim` and `make mutants` do the rest.
 
-use crate::many::plan;
+use crate::many::{Kind, plan};
 use crate::mutants::ALL;
 use crate::plan::Plan;
 use crate::run::run;
@@ -19,7 +19,7 @@ fn seeds() -> impl Iterator<Item = (u64, &'static str)> {
 #[test]
 fn a_few_seeds_break_no_promise() {
     for seed in 0..4 {
-        let outcome = run(Plan::of(seed, Some(3)), false);
+        let outcome = run(Plan::of(seed, Some(3), None), false);
         assert_eq!(outcome.broken, None, "seed {seed}");
         assert!(outcome.commits > 0, "seed {seed}: something happened");
     }
@@ -27,7 +27,7 @@ fn a_few_seeds_break_no_promise() {
 
 #[test]
 fn one_seed_is_one_run_for_ever() {
-    let [one, other] = [1, 2].map(|_| run(Plan::of(1, Some(3)), true));
+    let [one, other] = [1, 2].map(|_| run(Plan::of(1, Some(3), None), true));
     assert!(one.trace.len() > 100, "it has a story");
     assert_eq!(one.trace, other.trace);
 }
@@ -35,14 +35,14 @@ fn one_seed_is_one_run_for_ever() {
 #[test]
 fn seeds_that_once_failed_are_mended() {
     for (seed, why) in seeds() {
-        assert_eq!(run(Plan::of(seed, None), false).broken, None, "seed {seed}: {why}");
+        assert_eq!(run(Plan::of(seed, None, None), false).broken, None, "seed {seed}: {why}");
     }
 }
 
 #[test]
 fn a_rule_taken_out_is_noticed() {
     let mutant = ALL.iter().find(|m| m.name == "rules.lock.own_residue").unwrap();
-    let noticed = (0..40).find_map(|seed| run(plan(seed, None, Some(mutant)), false).broken);
+    let noticed = (0..40).find_map(|seed| run(plan(seed, Kind::default(), Some(mutant)), false).broken);
     assert!(noticed.is_some_and(|what| what.contains("inside")), "two clients draw one number");
 }
 

@@ -43,7 +43,9 @@ pub struct HostLock {
 /// A lock file begins with the number of the process that holds it, a line padded to this many bytes. Then stands which
 /// slot writes are in doubt: when the one under way was begun, and the last one of unknown result; nanoseconds of
 /// CLOCK_BOOTTIME, 0: none.
-const DOUBTS_AT: u64 = 64;
+const DOUBTS_AT: u64 = PID_WIDTH as u64 + 1;
+/// Of the number, without the line's end.
+const PID_WIDTH: usize = 63;
 
 /// [`Doubts`] in a lock file: it lies in memory and costs two microseconds a write.
 #[derive(Debug, Clone)]
@@ -133,8 +135,7 @@ impl HostLock {
         };
         let doubts = LockFileDoubts::of(&lock).map_err(failed)?;
         // In place: killed anywhere here, the doubts of the process before are still there.
-        let width = DOUBTS_AT as usize - 1;
-        lock.write_all_at(format!("{:<width$}\n", std::process::id()).as_bytes(), 0).map_err(failed)?;
+        lock.write_all_at(format!("{:<PID_WIDTH$}\n", std::process::id()).as_bytes(), 0).map_err(failed)?;
         let meta = lock.metadata().map_err(failed)?;
         let lock_file = LockFile { device: meta.dev(), inode: meta.ino() };
         let host = Host { machine_id: machine_id(), boot_id: boot_id().map_err(failed)?, lock_file };
