@@ -72,6 +72,7 @@ impl SuperblockView {
                 Some(RegionKind::Pages) => "pages",
                 Some(RegionKind::ClientCells) => "client_cells",
                 Some(RegionKind::VolumeCells) => "volume_cells",
+                Some(RegionKind::Semaphore) => "semaphore",
                 None => "unknown",
             },
             number: r.kind,
