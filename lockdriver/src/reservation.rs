@@ -9,6 +9,7 @@
 use std::fmt;
 use std::io;
 
+pub mod fence;
 mod key;
 pub mod node;
 mod prove;

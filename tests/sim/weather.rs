@@ -67,7 +67,8 @@ impl Weather {
                 kill_often(plan, &mut rng);
             }
             Self::Late => {
-                plan.faults = vec![Kind::VolumePath, Kind::VolumePath, Kind::KillDaemon, Kind::StopDaemon, Kind::PowerCut];
+                plan.faults =
+                    vec![Kind::VolumePath, Kind::VolumePath, Kind::KillDaemon, Kind::StopDaemon, Kind::PowerCut];
                 plan.inflight = rng.ms(4000, 12_000);
                 plan.busy = rng.ms(100, 600);
                 plan.every = rng.ms(200, 1500);
