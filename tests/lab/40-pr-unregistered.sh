@@ -10,7 +10,7 @@ a)
   printf 'client = "alice"\ncontrol = ["%s"]\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n' $DISK > /etc/a.toml
   mkdir -p /vol
   volctl daemon --config /etc/a.toml > /tmp/daemon.log 2>&1 & d=$!
-  n=0; until volctl status --socket /run/v.sock > /tmp/status 2>&1; do n=$((n+1)); [ $n -lt 200 ] || fail "$(cat /tmp/daemon.log)"; sleep 0.2; done
+  until volctl status --socket /run/v.sock > /tmp/status 2>&1; do kill -0 $d || fail "$(cat /tmp/daemon.log)"; sleep 0.5; done
   barrier on
   barrier tried
   volctl status --socket /run/v.sock > /tmp/status 2>&1 || fail "the daemon went: $(cat /tmp/daemon.log)"

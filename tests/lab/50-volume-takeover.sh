@@ -7,9 +7,9 @@ v() { volctl "$@" --socket /run/v.sock; }
 overwrite() { dd if=/dev/zero of=$DISK bs=4096 count=1 oflag=direct; }
 log_on() {
   printf 'client = "%s"\ncontrol = "%s"\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n' $1 $EXTRA > /etc/volctl.toml
-  modprobe -a loop ext4; mkdir -p /vol; mount -t tmpfs vol /vol
+  modprobe -a loop ext4; mkdir -p /vol; mount -t tmpfs -o mode=755 vol /vol
   volctl daemon --config /etc/volctl.toml > /out/daemon.log 2>&1 & d=$!
-  n=0; until v status > /tmp/status 2>&1; do n=$((n+1)); [ $n -lt 200 ] || fail "$(tail -5 /out/daemon.log)"; sleep 0.2; done
+  until v status > /tmp/status 2>&1; do kill -0 $d || fail "$(tail -5 /out/daemon.log)"; sleep 0.5; done
 }
 keep_writing() { n=0; while n=$((n+1)); echo "$1 $n" > /tmp/text && dd if=/tmp/text of=/vol/footage/$1-$n conv=fsync 2> /tmp/dd; do echo $n > /tmp/written; done; }
 case $LAB_ID in
