@@ -30,6 +30,9 @@ pub enum TextError {
     /// "." and ".." mean directories.
     #[error("it is the name of a directory")]
     Dots,
+    /// Volumes are mounted beside what volctl keeps there for itself.
+    #[error("names that begin with .volctl are kept for volctl")]
+    Kept,
 }
 
 /// A text of at most `N` bytes; on disk one length byte and `N` bytes, the rest zero.
@@ -118,7 +121,8 @@ impl<const N: usize> BinWrite for Text<N> {
     }
 }
 
-/// The name of a client or a volume: UTF-8, 1 to 63 bytes, no '/', no control characters (section 4, limits).
+/// The name of a client or a volume: UTF-8, 1 to 63 bytes, no '/', no control characters (section 4, limits),
+/// and not what volctl calls its own files.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Name(Label);
@@ -139,6 +143,9 @@ impl Name {
         }
         if text == "." || text == ".." {
             return Err(TextError::Dots);
+        }
+        if text.starts_with(".volctl") {
+            return Err(TextError::Kept);
         }
         Ok(Self(label))
     }

@@ -291,7 +291,7 @@ fn what_does_not_fit_is_never_dropped_without_a_word() {
 
 #[test]
 fn names_keep_the_rules() {
-    for bad in ["", ".", "..", "a/b", "a\nb", "a\u{7f}", "a\u{85}", &"x".repeat(64)] {
+    for bad in ["", ".", "..", "a/b", ".volctl-hidden", "a\nb", "a\u{7f}", "a\u{85}", &"x".repeat(64)] {
         assert!(Name::new(bad).is_err(), "{bad:?}");
     }
     for good in ["a", "...", "Größe 1", &"x".repeat(63)] {

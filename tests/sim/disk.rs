@@ -259,12 +259,14 @@ impl World {
                     course.moves.clear();
                 }
                 1 => self.count("a write fails and has landed"),
-                _ => {
+                // What lands over newer bytes of the tables harms them, however soon.
+                _ if may_be_late || region == Region::Slot => {
                     self.count("a write fails and lands later");
                     let wait = self.rng.between(1_000_000, if may_be_late { late } else { soon });
-                    course.harmful = wait > soon;
+                    course.harmful = may_be_late;
                     course.moves = vec![wait];
                 }
+                _ => course.moves.clear(),
             }
         } else if may_be_late && self.rng.one_in(odds.misdirected) {
             course.astray = self.other_block(region, block);

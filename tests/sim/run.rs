@@ -184,6 +184,9 @@ impl Sim {
                 let mut world = self.shared.world();
                 let names: Vec<_> = threads.iter().map(|t| world.threads[*t].name.clone()).collect();
                 world.fail(format!("threads of a killed process hang: {names:?}"));
+                drop(world);
+                // They hang in the middle of something: to unwind them would wait for what never comes.
+                threads.into_iter().for_each(|thread| std::mem::forget(self.threads[thread].take()));
                 return;
             }
             for thread in threads {

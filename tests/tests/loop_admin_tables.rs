@@ -63,7 +63,7 @@ fn names_follow_the_limits_and_nothing_is_changed_by_a_bad_one() {
     let control = Control::small();
     let before = hash(&control.path());
     let long = "x".repeat(64);
-    for name in ["", &long, "a/b", "a\nb", "a\u{1b}[2J", "..", "."] {
+    for name in ["", &long, "a/b", "a\nb", "a\u{1b}[2J", "..", ".", ".volctl-hidden"] {
         assert_eq!(control.run(&["client", "add", name]).code, 2, "{name:?}");
         assert_eq!(control.run(&["volume", "add", name, "--device", "x"]).code, 2, "{name:?}");
     }

@@ -12,6 +12,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::mount::{MntFlags, umount2};
+
 use super::fscheck::mkfs;
 use super::mounting::root::{prepare_mount_root, tear_down_mount_root};
 use super::mounting::{DetachedMount, MountRoot, mount_writer};
@@ -110,6 +112,15 @@ pub(super) fn open_loop(image: &Path, read_only: bool) -> Loop {
     let output = command.arg(image).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Loop(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()))
+}
+
+/// What is mounted there goes when the test ends.
+pub(super) struct Detached(pub(super) PathBuf);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let _best_effort = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
 }
 
 /// A child process that is killed when the test ends.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::mount::{MsFlags, mount};
 
 use super::*;
 use crate::volumes::envelope_io::{ENVELOPE_BYTES, mkfs_at};
@@ -168,16 +168,10 @@ fn loop_the_mount_root_is_private_idempotent_and_follows_no_link() {
 /// On most systems the root directory is a shared mount, out of which and beneath which the kernel moves nothing.
 #[test]
 fn loop_hiding_and_switching_work_below_a_shared_mount() {
-    struct Shared(PathBuf);
-    impl Drop for Shared {
-        fn drop(&mut self) {
-            let _best_effort = umount2(&self.0, MntFlags::MNT_DETACH);
-        }
-    }
     let dir = tempfile::tempdir().unwrap();
     let none: Option<&str> = None;
     mount(Some(dir.path()), dir.path(), none, MsFlags::MS_BIND, none).unwrap();
-    let _shared = Shared(dir.path().to_owned());
+    let _shared = Detached(dir.path().to_owned());
     mount(none, dir.path(), none, MsFlags::MS_SHARED, none).unwrap();
     let mut bed = Bed::new(FsKind::Ext4);
     let shared = prepare_mount_root(&dir.path().join("a/b")).unwrap();

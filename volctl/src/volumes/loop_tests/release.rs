@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
+
 use super::*;
 use crate::volumes::busy::{Scope, open_for_writing, who_holds};
 use crate::volumes::fscheck::{CheckOutcome, WhyNot, check_unchanged, space};
@@ -145,4 +147,24 @@ fn loop_space_is_what_the_file_system_says() {
     let found = space(bed.root.open("w").unwrap()).unwrap();
     assert!(found.free_bytes > 200 << 20 && found.free_bytes < found.total_bytes);
     assert!(found.total_bytes <= 320 << 20);
+}
+
+/// A person whose host has a full disk can still give the write privilege back.
+#[test]
+fn loop_a_mount_is_hidden_although_no_directory_can_be_made() {
+    let dir = tempfile::tempdir().unwrap();
+    mount(Some("small"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some("size=1m,nr_inodes=20")).unwrap();
+    let _small = Detached(dir.path().to_owned());
+    let mut bed = Bed::new(FsKind::Ext4);
+    let small = prepare_mount_root(&dir.path().join("volumes")).unwrap();
+    tear_down_mount_root(std::mem::replace(&mut bed.root, small)).unwrap();
+    for turn in 0..2 {
+        let device = bed.writer(FsKind::Ext4);
+        let full = (0..).find_map(|n| fs::create_dir(dir.path().join(format!("{turn}-{n}"))).err()).unwrap();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+        bed.root.hide("w").unwrap().unmount_or_put_back().unwrap();
+        assert!(!device_in_use(&device).unwrap());
+    }
+    tear_down_mount_root(bed.root.clone()).unwrap();
+    assert_eq!(fs::read_dir(dir.path().join("volumes")).unwrap().flatten().filter(|e| e.file_name() != "w").count(), 0);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lockdriver::sys::mount::{Place, move_mount, set_read_only};
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, renameat};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -24,6 +24,8 @@ use crate::volumes::mountinfo::{self, mount_id};
 
 /// Name of the directory below the mount root that hides mounts.
 pub(super) const HIDDEN_DIRECTORY: &str = ".volctl-hidden";
+/// A hidden place made in advance, for when there is no room to make one.
+pub(super) const SPARE_PLACE: &str = ".volctl-hidden/spare";
 /// How often a busy answer is doubted when nobody can be found: a process may just be ending.
 const TRIES: u32 = 10;
 /// Time between two tries.
@@ -48,6 +50,11 @@ impl Hidden {
         let place = format!("{HIDDEN_DIRECTORY}/{name}.{mount_id}");
         match mkdirat(&*root.making, place.as_str(), Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
+            // The privilege can be given back although the host's own disk is full.
+            Err(Errno::ENOSPC | Errno::EDQUOT) => {
+                renameat(&*root.making, SPARE_PLACE, &*root.making, place.as_str())
+                    .map_err(MountError::errno("taking the spare hidden place for", &path))?;
+            }
             Err(errno) => return Err(MountError::errno("making a hidden place for", &path)(errno)),
         }
         let to = open_beneath(&*root.directory, &place, OFlag::O_PATH)
@@ -227,6 +234,7 @@ impl Hidden {
 
     fn remove_place(&self) {
         let _left_for_the_next_time = unlinkat(&*self.root.making, self.place.as_str(), UnlinkatFlags::RemoveDir);
+        let _there_or_no_room = mkdirat(&*self.root.making, SPARE_PLACE, Mode::S_IRWXU);
     }
 }
 

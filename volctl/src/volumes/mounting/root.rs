@@ -15,8 +15,9 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::hidden::{HIDDEN_DIRECTORY, Hidden};
+use super::hidden::{HIDDEN_DIRECTORY, Hidden, SPARE_PLACE};
 use super::{DetachedMount, MountError, open_beneath};
 use crate::volumes::mountinfo::{self, MountLine, mount_id};
 use ondisk::FsKind;
@@ -80,6 +81,7 @@ pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
         open_beneath(&making, HIDDEN_DIRECTORY, OFlag::O_RDONLY).map_err(doing("opening the hidden directory in"))?;
     check_owner(path, &hidden)?;
     fchmod(&hidden, Mode::S_IRWXU).map_err(doing("closing the hidden directory to others in"))?;
+    let _there_or_no_room = mkdirat(&making, SPARE_PLACE, Mode::S_IRWXU);
     Ok(MountRoot { path: path.to_owned(), directory: Arc::new(directory), making: Arc::new(making) })
 }
 
@@ -103,7 +105,9 @@ pub fn tear_down_mount_root(root: MountRoot) -> Result<(), MountError> {
     if let Some(child) = lines.iter().find(|line| line.parent == id) {
         return Err(MountError::Occupied { path: child.target.clone() });
     }
-    let _gone_or_in_use = nix::unistd::unlinkat(&*making, HIDDEN_DIRECTORY, nix::unistd::UnlinkatFlags::RemoveDir);
+    for made in [SPARE_PLACE, HIDDEN_DIRECTORY] {
+        let _gone_or_in_use = unlinkat(&*making, made, UnlinkatFlags::RemoveDir);
+    }
     if !bound_on_itself(&lines, id) {
         return Ok(());
     }
