@@ -7,10 +7,10 @@ case $LAB_ID in
 a)
   done_ok volctl init $DISK --lock pr $T
   done_ok volctl client add alice --control $DISK
-  printf 'client = "alice"\ncontrol = ["%s"]\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n' $DISK > /etc/a.toml
+  printf 'client = "alice"\ncontrol = "%s"\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n' $DISK > /etc/a.toml
   mkdir -p /vol
   volctl daemon --config /etc/a.toml > /tmp/daemon.log 2>&1 & d=$!
-  until volctl status --socket /run/v.sock > /tmp/status 2>&1; do kill -0 $d || fail "$(cat /tmp/daemon.log)"; sleep 0.5; done
+  until volctl status --json --socket /run/v.sock 2> /tmp/status | grep -Eq '"incarnation": ?[1-9]'; do kill -0 $d || fail "$(cat /tmp/daemon.log)"; sleep 0.5; done
   barrier on
   barrier tried
   volctl status --socket /run/v.sock > /tmp/status 2>&1 || fail "the daemon went: $(cat /tmp/daemon.log)"

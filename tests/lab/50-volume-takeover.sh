@@ -9,7 +9,7 @@ log_on() {
   printf 'client = "%s"\ncontrol = "%s"\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n' $1 $EXTRA > /etc/volctl.toml
   modprobe -a loop ext4; mkdir -p /vol; mount -t tmpfs -o mode=755 vol /vol
   volctl daemon --config /etc/volctl.toml > /out/daemon.log 2>&1 & d=$!
-  until v status > /tmp/status 2>&1; do kill -0 $d || fail "$(tail -5 /out/daemon.log)"; sleep 0.5; done
+  until v status --json 2> /tmp/status | grep -Eq '"incarnation": ?[1-9]'; do kill -0 $d || fail "$(tail -5 /out/daemon.log)"; sleep 0.5; done
 }
 keep_writing() { n=0; while n=$((n+1)); echo "$1 $n" > /tmp/text && dd if=/tmp/text of=/vol/footage/$1-$n conv=fsync 2> /tmp/dd; do echo $n > /tmp/written; done; }
 case $LAB_ID in
@@ -40,8 +40,10 @@ b)
   refused overwrite
   labctl freeze a
   t=$(labctl now)
-  done_ok v takeover footage --yes-i-know alice
-  n=0; until v status --json | grep -q '"state":"rw"'; do n=$((n+1)); [ $n -lt 300 ] || fail "$(v status; tail -5 /out/daemon.log)"; sleep 0.2; done
+  # She counts as silent only after the death time.
+  n=0; until v takeover footage --yes-i-know alice > /tmp/takeover 2>&1; do n=$((n+1)); [ $n -lt 60 ] || fail "$(cat /tmp/takeover)"; sleep 1; done
+  say "$(cat /tmp/takeover)"
+  n=0; until v status --json | grep -Eq '"state": ?"rw"'; do n=$((n+1)); [ $n -lt 300 ] || fail "$(v status; tail -5 /out/daemon.log)"; sleep 0.2; done
   say "taken over in $t..$(labctl now) s"
   grep -o 'fence.raised.*' /out/daemon.log | tail -1
   keep_writing bob & w=$!
