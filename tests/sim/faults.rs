@@ -37,11 +37,13 @@ pub(crate) enum Kind {
     Stranger,
     /// A daemon is told to end, and comes back.
     Leave,
+    /// A daemon leaves, and soon it and a second one of its name want its slot (A10).
+    Twins,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::KillDaemon,
         Self::StopDaemon,
         Self::KillGuardian,
@@ -55,6 +57,7 @@ impl Kind {
         Self::Rot,
         Self::Stranger,
         Self::Leave,
+        Self::Twins,
     ];
 }
 
@@ -79,7 +82,7 @@ impl World {
         let kind = *self.rng.pick(&kinds);
         let hosts = self.hosts.len();
         let host = match kind {
-            Kind::Stranger if hosts > self.plan.clients => {
+            Kind::Stranger | Kind::Twins if hosts > self.plan.clients => {
                 self.plan.clients + self.rng.below(hosts - self.plan.clients)
             }
             _ => self.rng.below(hosts),
@@ -200,6 +203,7 @@ impl World {
             }
             Kind::Rot => self.go_bad(),
             Kind::Stranger => self.bring_stranger(host),
+            Kind::Twins => self.bring_twins(host),
             Kind::Leave => {
                 let Some(proc) = daemon else { return };
                 let now = self.rng.one_in(2);
@@ -335,6 +339,31 @@ impl World {
         if host >= self.plan.clients && self.daemon(host).is_none() {
             self.count("a second daemon of one name");
             self.restart_later(host, Duration::from_millis(1));
+        }
+    }
+    /// The client's own daemon ends; it and the one of a host that bears its name too start again at about one moment.
+    fn bring_twins(&mut self, twin: HostId) {
+        let slot = self.hosts[twin].slot;
+        let own = (0..self.plan.clients).find(|h| self.hosts[*h].slot == slot).expect("every slot has its client");
+        let Some(proc) = self.daemon(own).filter(|_| self.guardian_is_well(own)) else { return };
+        if twin < self.plan.clients || self.daemon(twin).is_some() {
+            return;
+        }
+        self.count("two daemons of one name at once");
+        let wait = self.rng.ms(1, 400);
+        let killed = self.rng.one_in(2);
+        let who = self.name(own);
+        self.note(|_| format!("{who}: is {}, and has a twin", if killed { "killed" } else { "told to end" }));
+        self.restart_later(twin, wait);
+        if killed {
+            self.kill(proc);
+            // The twin has waited for the silence by then, or is about to have.
+            let jitter = self.rng.ms(0, 600);
+            let wait = if self.rng.one_in(2) { wait } else { self.plan.timings.dead() + wait };
+            self.restart_later(own, wait + jitter);
+        } else {
+            self.procs[proc].told = Some(true);
+            self.progress(proc);
         }
     }
 }

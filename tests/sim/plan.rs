@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) stalls: usize,
     /// I/O faults.
     pub(crate) odds: Odds,
+    /// Hosts that bear the name of a client too; else the run says itself.
+    pub(crate) strangers: Option<usize>,
     /// Which faults of hosts and of the medium may happen.
     pub(crate) faults: Vec<crate::faults::Kind>,
     /// Clocks are wrong by up to so many millionths.
@@ -116,6 +118,7 @@ impl Plan {
             },
             stalls: rarely(&mut rng, 2_000, 20_000),
             odds,
+            strangers: None,
             faults: crate::faults::Kind::ALL.to_vec(),
             drift: 20_000,
             rules: Rules::default(),

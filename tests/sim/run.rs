@@ -305,7 +305,8 @@ fn make_world(plan: Plan, traced: bool) -> World {
 }
 
 fn populate(world: &mut World) {
-    let strangers = world.rng.below(3);
+    let drawn = world.rng.below(3);
+    let strangers = world.plan.strangers.unwrap_or(drawn);
     for host in 0..world.plan.clients + strangers {
         let of = if host < world.plan.clients { host } else { world.rng.below(world.plan.clients) };
         let drift = world.plan.drift;

@@ -61,17 +61,19 @@ impl Weather {
                 plan.every = rng.ms(50, 400);
             }
             Self::Strangers => {
-                plan.faults = vec![Kind::Stranger, Kind::Stranger, Kind::KillDaemon, Kind::Leave, Kind::Path];
-                plan.odds.slow = 10 + rng.below(60);
+                plan.faults = vec![Kind::Twins, Kind::Twins, Kind::Stranger, Kind::KillDaemon, Kind::Path];
+                plan.strangers = Some(2);
+                plan.odds.slow = 4 + rng.below(30);
                 plan.odds.write_error = 40 + rng.below(200);
                 kill_often(plan, &mut rng);
             }
             Self::Late => {
                 plan.faults =
-                    vec![Kind::VolumePath, Kind::VolumePath, Kind::KillDaemon, Kind::StopDaemon, Kind::PowerCut];
+                    vec![Kind::VolumePath, Kind::VolumePath, Kind::VolumePath, Kind::KillDaemon, Kind::StopDaemon];
                 plan.inflight = rng.ms(4000, 12_000);
+                plan.trouble = rng.ms(30_000, 60_000);
                 plan.busy = rng.ms(100, 600);
-                plan.every = rng.ms(200, 1500);
+                plan.every = rng.ms(300, 2500);
             }
             Self::Stillness => {
                 plan.faults = vec![Kind::StopDaemon, Kind::StopDaemon, Kind::Suspend, Kind::Pause, Kind::StopGuardian];
@@ -81,7 +83,7 @@ impl Weather {
             }
             Self::Snapshots => {
                 plan.volumes = vec![ReadersPolicy::Snapshot];
-                plan.faults = vec![Kind::KillDaemon, Kind::StopDaemon, Kind::PowerCut, Kind::Leave];
+                plan.faults = vec![Kind::KillDaemon, Kind::StopDaemon, Kind::PowerCut, Kind::Path, Kind::Leave];
                 plan.publish = rng.ms(20, 200);
                 plan.busy = rng.ms(100, 800);
                 plan.every = rng.ms(500, 3000);
@@ -94,10 +96,11 @@ impl Weather {
             }
             Self::People => {
                 plan.volumes.truncate(1);
-                plan.faults = vec![Kind::Leave, Kind::KillDaemon];
+                plan.faults = vec![Kind::Leave, Kind::Leave, Kind::KillDaemon];
                 plan.busy = rng.ms(30, 200);
-                plan.every = rng.ms(1000, 6000);
-                plan.clerks = Duration::ZERO;
+                plan.every = rng.ms(200, 4000);
+                plan.odds.slow = 20 + rng.below(200);
+                plan.clerks = if rng.one_in(2) { Duration::ZERO } else { rng.ms(20, 200) };
             }
         }
     }

@@ -73,9 +73,108 @@ fn the_unit_signals_the_daemon_alone_and_keeps_its_lock_files() {
     for line in ["KillMode=process", "RuntimeDirectoryPreserve=yes", "Type=notify"] {
         assert!(unit.lines().any(|have| have == line), "dist/volctl.service: {line}");
     }
-    for sandbox in ["PrivateTmp", "ProtectSystem", "PrivateMounts", "ProtectHome", "MountFlags", "ReadOnlyPaths"] {
-        assert!(!unit.lines().any(|line| line.starts_with(sandbox)), "{sandbox} hides the mounts");
+    for sandbox in NO_SANDBOX {
+        assert!(!unit.lines().any(|line| line.starts_with(sandbox)), "{sandbox} hides the mounts, or the disks");
     }
+}
+
+/// Each of them makes a mount namespace, or a list of allowed devices that has no disks.
+const NO_SANDBOX: &[&str] = &[
+    "PrivateTmp",
+    "PrivateMounts",
+    "PrivateDevices",
+    "PrivateNetwork",
+    "PrivateUsers",
+    "PrivateIPC",
+    "ProtectSystem",
+    "ProtectHome",
+    "ProtectKernel",
+    "ProtectControlGroups",
+    "ProtectClock",
+    "ProtectProc",
+    "ProcSubset",
+    "MountFlags",
+    "MountAPIVFS",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "InaccessiblePaths",
+    "ExecPaths",
+    "NoExecPaths",
+    "TemporaryFileSystem",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "RootDirectory",
+    "RootImage",
+    "DynamicUser",
+    "DevicePolicy",
+    "DeviceAllow",
+];
+
+/// What the daemon cannot do without; each was missed once when it was left out.
+#[test]
+fn the_unit_leaves_the_daemon_what_it_needs() {
+    let unit = read("dist/volctl.service");
+    let line = |key: &str| unit.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}"));
+    let may = line("CapabilityBoundingSet=");
+    for needed in
+        ["SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE", "SYS_NICE", "SYS_RESOURCE", "IPC_LOCK", "KILL", "SETUID", "SETGID"]
+    {
+        assert!(may.split(['=', ' ']).any(|word| word == format!("CAP_{needed}")), "{needed}");
+    }
+    assert!(line("SystemCallFilter=").starts_with("SystemCallFilter=~"), "a list of what is forbidden");
+    assert!(!line("SystemCallFilter=").contains("@mount"));
+    assert_eq!(line("RestrictNamespaces="), "RestrictNamespaces=mnt", "copies of mounts elsewhere are detached there");
+    assert!(unit.contains("\nWatchdogSec="));
+}
+
+/// A rule is `KEY op "value"`, separated by commas; what it jumps to is there, and the lines to fill in are rules, too.
+#[test]
+fn the_udev_rules_are_rules() {
+    let text = read("dist/60-volctl.rules");
+    let mut rules = 0;
+    let (mut from, mut to) = (BTreeSet::new(), BTreeSet::new());
+    for line in text.lines().map(|line| line.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(line)) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        rules += 1;
+        for part in line.split(", ") {
+            let operator = ["==", "!=", "+=", ":=", "="].into_iter().find_map(|op| part.split_once(op));
+            let (key, value) = operator.unwrap_or_else(|| panic!("{part}"));
+            let name = key.split('{').next().unwrap_or_default();
+            assert!(["ACTION", "SUBSYSTEM", "KERNEL", "ENV", "GOTO", "LABEL"].contains(&name), "{part}");
+            assert_eq!(name == "ENV", key.ends_with('}'), "{part}");
+            let value = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or_else(|| panic!("{part}"));
+            match name {
+                "GOTO" => drop(from.insert(value.to_owned())),
+                "LABEL" => drop(to.insert(value.to_owned())),
+                _ => {}
+            }
+        }
+    }
+    assert!(rules >= 5, "{rules}");
+    assert_eq!(from, to);
+    assert!(text.contains("UDISKS_IGNORE"));
+}
+
+/// The service manager's own opinion, where it is installed.
+#[test]
+fn the_units_are_units() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = std::process::Command::new("systemd-analyze");
+    command.args(["verify", "--man=no"]);
+    for name in ["volctl.service", "volctl-sleep.service"] {
+        // The program need not be installed here.
+        let text = read(&format!("dist/{name}")).replace("/usr/local/bin/volctl", "/bin/true");
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).expect("a unit");
+        command.arg(path);
+    }
+    // Not installed, or without the rights to try: nothing is shown by that.
+    let Ok(output) = command.output() else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("volctl")).collect();
+    assert!(ours.is_empty(), "{ours:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod clients;
+pub mod doctor;
 pub mod dump;
 pub mod init;
 pub mod permissions;

@@ -4,6 +4,7 @@
 //! who may do what, and when, is decided elsewhere.
 
 pub mod busy;
+pub mod describe;
 pub mod elsewhere;
 pub mod envelope_io;
 pub mod fscheck;
@@ -17,6 +18,7 @@ pub mod parsers;
 pub mod publish;
 pub mod snapshot_name;
 mod sysfs;
+pub mod users;
 
 #[cfg(test)]
 mod loop_tests;

@@ -163,7 +163,7 @@ fn default_size(args: &InitArgs) -> u64 {
 
 /// The unit that the medium writes. For an image, also under a loop device, that is the block of the file system under
 /// it, which reads, changes and writes whole ones: two slots in one block could be torn together (trace C3).
-fn stride(device: &DirectDevice, path: &Path) -> u32 {
+pub(super) fn stride(device: &DirectDevice, path: &Path) -> u32 {
     let mut stride = device.physical_block_bytes().max(device.sector_bytes());
     if storage::stands_on(path).is_ok_and(|(is_device, ..)| !is_device) {
         let block = nix::sys::statfs::statfs(path).map_or(4096, |s| s.block_size());
@@ -205,7 +205,7 @@ fn refuse_contents(path: &Path, force: bool) -> Result<(), Failure> {
 }
 
 /// The names of those whose slots change within two beats.
-fn beating(volume: &ControlVolume) -> Vec<String> {
+pub(super) fn beating(volume: &ControlVolume) -> Vec<String> {
     let timings = volume.superblock.timings;
     let mut view = View::new(volume);
     let begun = boottime();

@@ -1,5 +1,6 @@
 //! A device or image before something is made on it: what it holds, who uses it, and making an image that is not there.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -109,44 +110,85 @@ fn no_size(path: &Path) -> Failure {
     )
 }
 
+/// What stands on a device that is not empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Fewer bytes than a block.
+    Short(u64),
+    /// A volume in an envelope.
+    Envelope,
+    /// A file system, in words.
+    FileSystem(String),
+    /// A control volume.
+    Control(Box<Superblock>),
+    /// What was one, or will be in a later version.
+    ControlUnknown,
+    /// A partition table.
+    Partitions(&'static str),
+    /// The first byte that is not zero.
+    Unknown(u64),
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short(len) => write!(out, "{len} bytes, less than a block"),
+            Self::Envelope => write!(out, "a volume in an envelope of volctl"),
+            Self::FileSystem(words) => write!(out, "{words}"),
+            Self::Control(sb) => write!(out, "the control volume {} ({})", sb.uuid, label_words(sb.label.as_str())),
+            Self::ControlUnknown => write!(out, "a control volume, damaged or of another version"),
+            Self::Partitions(table) => write!(out, "{table}"),
+            Self::Unknown(at) => write!(out, "something unknown: byte {at} is not zero"),
+        }
+    }
+}
+
 /// What stands on a device, in words; None: zeroes, as far as it is looked through.
 ///
 /// # Errors
 /// When it cannot be read.
 pub(super) fn contents(path: &Path) -> Result<Option<String>, Failure> {
+    Ok(content(path)?.map(|content| content.to_string()))
+}
+
+/// What stands on a device; None: zeroes, as far as it is looked through.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn content(path: &Path) -> Result<Option<Content>, Failure> {
     let device = open_device(path, Access::Read)?;
     look(&device, path).map_err(|e| {
         Failure::failed(format!("{} cannot be read", path.display()), e.to_string(), "look at the device and its path")
     })
 }
 
-fn look(device: &DirectDevice, path: &Path) -> io::Result<Option<String>> {
+fn look(device: &DirectDevice, path: &Path) -> io::Result<Option<Content>> {
     let len = device.len_bytes();
     let size = u64::from(SUPERBLOCK_BYTES);
     if len < size {
-        return Ok((len > 0).then(|| format!("{len} bytes, less than a block")));
+        return Ok((len > 0).then_some(Content::Short(len)));
     }
     let first = read(device, 0, SUPERBLOCK_BYTES as usize)?;
     let last_at = len / size * size - size;
     let last = read(device, last_at, SUPERBLOCK_BYTES as usize)?;
     if kind_of(&first) == Some(Kind::Envelope) {
-        return Ok(Some("a volume in an envelope of volctl".to_owned()));
+        return Ok(Some(Content::Envelope));
     }
     if let Some(kind) = file_system(device) {
-        return Ok(Some(kind));
+        return Ok(Some(Content::FileSystem(kind)));
     }
     for (bytes, offset) in [(&first, 0), (&last, last_at)] {
         if let Verdict::Valid(sb) = Superblock::decode(bytes, offset) {
-            return Ok(Some(format!("the control volume {} ({})", sb.uuid, label_words(sb.label.as_str()))));
+            return Ok(Some(Content::Control(Box::new(sb))));
         }
     }
     if !matches!(Superblock::decode(&first, 0), Verdict::Absent) {
-        return Ok(Some("a control volume, damaged or of another version".to_owned()));
+        return Ok(Some(Content::ControlUnknown));
     }
     if let Some(table) = partition_table(&first) {
-        return Ok(Some(table.to_owned()));
+        return Ok(Some(Content::Partitions(table)));
     }
-    Ok(not_zero(device, path)?.map(|at| format!("something unknown: byte {at} is not zero")))
+    Ok(not_zero(device, path)?.map(Content::Unknown))
 }
 
 /// What kind of block of ours begins here, by its head alone.

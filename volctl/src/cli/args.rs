@@ -14,8 +14,8 @@ use crate::wire::call::Answer3;
 mod tables;
 
 pub use tables::{
-    AllowArgs, CheckArgs, ClientAddArgs, ClientCommand, ControlArgs, DumpArgs, InitArgs, RemoveArgs, SetArgs,
-    SetClientArgs, VolumeAddArgs, VolumeCommand,
+    AllowArgs, CheckArgs, ClientAddArgs, ClientCommand, ControlArgs, DoctorArgs, DumpArgs, InitArgs, RemoveArgs,
+    SetArgs, SetClientArgs, VolumeAddArgs, VolumeCommand,
 };
 
 /// Share disks between computers: one writer at a time, everyone else reading, no server
@@ -159,6 +159,18 @@ Examples:
     /// Verify the tables, and restore lost copies
     #[command(after_long_help = "Examples:\n  volctl check /dev/ctl\n  volctl check /dev/ctl --repair")]
     Check(CheckArgs),
+
+    /// Examine devices: what they are, how they behave, what they are good for
+    #[command(after_long_help = "\
+It only reads. It says what each device is, how long single sectors take, how late a write of this host can be and which
+setting decides that, what it holds and who uses it; then it proposes a lock and timings, each with its reason, as a
+command line. Exit 1: one of them could not be examined; the others were.
+
+Examples:
+  volctl doctor /dev/disk/by-id/scsi-3600...
+  volctl doctor --seconds 60 /dev/mapper/control /dev/mapper/footage
+  volctl doctor --json /dev/ctl | jq '.devices[] | {path, inflight, command}'")]
+    Doctor(DoctorArgs),
 
     /// Run the daemon in the foreground
     #[command(after_long_help = "\

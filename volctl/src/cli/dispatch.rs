@@ -24,6 +24,7 @@ pub fn run(command: Command, context: &mut Context<'_>) -> Result<(), Failure> {
         Command::SetClient(args) => admin::clients::set(&args, args.setting()?, ui),
         Command::Dump(args) => admin::dump::run(&args, ui),
         Command::Check(args) => admin::check::run(&args, ui),
+        Command::Doctor(args) => admin::doctor::run(&args, ui),
         Command::Daemon(args) => {
             let mut config = Config::load(&args.config)?;
             if let Some(socket) = context.socket.take() {

@@ -14,6 +14,7 @@ use super::calls::{self, Callers};
 use super::config::Config;
 use super::jobs::{Finished, Spec};
 use super::login::{Login, Place};
+use super::notify::Watchdog;
 use super::pace::Pace;
 use super::services::Services;
 use super::socket::Incoming;
@@ -74,8 +75,7 @@ pub struct Driver<'a> {
     control_trouble: Option<Failure>,
     /// Half of the lease has run, and people were told.
     lease_low: bool,
-    /// How often the service manager wants to hear, and when next.
-    watchdog: Option<(Duration, Instant)>,
+    watchdog: Watchdog,
     /// An orderly stop has begun in the guardian: even if the lease comes back, the writers are read-only now.
     ends_at: Option<Duration>,
     leaving: bool,
@@ -129,7 +129,7 @@ impl<'a> Driver<'a> {
             warned: false,
             control_trouble: None,
             lease_low: false,
-            watchdog: services.notifier.watchdog_period().map(|period| (period, Instant::now())),
+            watchdog: Watchdog::new(services.notifier),
             ends_at: None,
             leaving: false,
             leaves_by: None,
@@ -235,12 +235,7 @@ impl<'a> Driver<'a> {
             self.services.note("lease.low", "half of the lease went by without a confirmed beat");
         }
         self.lease_low = low;
-        if let Some((period, due)) = &mut self.watchdog
-            && Instant::now() >= *due
-        {
-            *due = Instant::now() + *period;
-            self.services.notifier.watchdog();
-        }
+        self.watchdog.tick();
     }
 
     fn look_at_guardian(&mut self) {
@@ -418,6 +413,7 @@ impl<'a> Driver<'a> {
                 mount_root: self.config.mount_root.display().to_string(),
                 warnings: self.warnings(),
                 advisory: self.login.shop.guardian.is_none().then(|| "gate = \"none\": nothing is gated here".into()),
+                unbounded: self.login.shop.unbounded(),
             };
             Arc::new(self.login.engine.status(world, &around))
         })

@@ -137,6 +137,8 @@ pub struct Workshop {
     gates: Mutex<BTreeMap<Uuid, Arc<Mutex<Gates>>>>,
     /// Held while a mount is put into a place, so that no two volumes of one name come into it together.
     placing: Mutex<()>,
+    /// Why nothing bounds this host's late writes to a volume, and which setting would.
+    unbounded: Mutex<BTreeMap<Uuid, String>>,
 }
 
 /// A job that came to its end.
@@ -164,7 +166,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Workshop {
     /// For one login.
     pub fn new(session: Arc<Session>, guardian: Option<Guardian>, root: MountRoot, check_before: bool) -> Self {
-        Self { session, guardian, root, check_before, gates: Mutex::default(), placing: Mutex::default() }
+        Self {
+            session,
+            guardian,
+            root,
+            check_before,
+            gates: Mutex::default(),
+            placing: Mutex::default(),
+            unbounded: Mutex::default(),
+        }
     }
 
     /// Runs a job on a thread of its own and reports its end.
@@ -303,8 +313,16 @@ impl Workshop {
         let measured = gates.inflight.get_or_insert_with(|| inflight::measure(&spec.device));
         match measured {
             Inflight::Bounded(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
-            Inflight::Unbounded(_) | Inflight::Unknown(_) => u64::MAX,
+            Inflight::Unbounded(why) | Inflight::Unknown(why) => {
+                lock(&self.unbounded).insert(spec.uuid, why.clone());
+                u64::MAX
+            }
         }
+    }
+
+    /// The volumes to which this host's late writes have no bound: why, and which setting would give one.
+    pub fn unbounded(&self) -> BTreeMap<Uuid, String> {
+        lock(&self.unbounded).clone()
     }
 
     /// Clears a gate whose mount is gone; best effort, since the guardian tries on.

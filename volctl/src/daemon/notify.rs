@@ -1,6 +1,6 @@
 //! Words to the service manager (sd_notify): ready, status, stopping, watchdog. Without one, nothing happens.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 
@@ -41,6 +41,46 @@ impl Notifier {
     }
 }
 
+/// Tells the service manager's watchdog that a loop goes round. Whatever loop runs has one: the manager listens from the first
+/// log-on to the end, also while a lost login is let go and a new one is waited for.
+#[derive(Debug)]
+pub struct Watchdog {
+    notifier: Notifier,
+    period: Option<Duration>,
+    due: Instant,
+}
+
+impl Watchdog {
+    /// Due at once.
+    #[must_use]
+    pub fn new(notifier: Notifier) -> Self {
+        Self { notifier, period: notifier.watchdog_period(), due: Instant::now() }
+    }
+
+    /// The loop has come round.
+    pub fn tick(&mut self) {
+        if self.is_due(Instant::now()) {
+            self.notifier.watchdog();
+        }
+    }
+
+    /// A loop with nothing to do comes round after this time at the latest.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.period.map_or(Duration::from_hours(1), |period| period / 2)
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        match self.period {
+            Some(period) if now >= self.due => {
+                self.due = now + period;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 fn one_line(text: &str) -> String {
     crate::wire::outcome::one_line(text)
 }
@@ -57,6 +97,17 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn a_watchdog_is_told_once_a_period_and_never_without_one() {
+        let now = Instant::now();
+        let mut dog = Watchdog { notifier: Notifier, period: Some(Duration::from_secs(2)), due: now };
+        let seconds = |s| now + Duration::from_secs(s);
+        assert!(dog.is_due(now) && !dog.is_due(seconds(1)) && dog.is_due(seconds(2)) && !dog.is_due(seconds(3)));
+        assert_eq!(dog.wait(), Duration::from_secs(1));
+        dog.period = None;
+        assert!(!dog.is_due(seconds(9)));
+    }
 
     /// Not a test of its own: the one below runs it in a process with its own environment.
     #[test]

@@ -11,6 +11,7 @@ use super::calls::not_logged_on;
 use super::config::Config;
 use super::driver::{Driver, Ended, Told};
 use super::login::{Login, Place, Watcher, log_on};
+use super::notify::Watchdog;
 use super::services::Services;
 use super::socket::{Incoming, SocketServer};
 use crate::control::session::Session;
@@ -77,7 +78,7 @@ fn logins(
                     driver.leave(word);
                 }
                 let ended = driver.run(calls, told);
-                let told_to_end = let_go(&session, place, config, calls, told);
+                let told_to_end = let_go(&session, place, config, services, calls, told);
                 match ended {
                     Ended::LoggedOff => {
                         services.note("client.logged_off", "logged off");
@@ -100,13 +101,16 @@ fn let_go(
     session: &Weak<Session>,
     place: &Place,
     config: &Config,
+    services: &Services,
     calls: &Receiver<Incoming>,
     told: &Receiver<Told>,
 ) -> bool {
     let patience = place.volume.superblock.timings.lease();
     let mut told_at: Option<Instant> = None;
+    let mut watchdog = Watchdog::new(services.notifier);
     let why = "something of the login before hangs in the kernel, most likely on storage that does not answer";
     while session.strong_count() > 0 && told_at.is_none_or(|t| t.elapsed() < patience) {
+        watchdog.tick();
         crossbeam::select! {
             recv(calls) -> call => if let Ok(call) = call { answer(call, place, config, why) },
             recv(told) -> _ => { told_at.get_or_insert_with(Instant::now); },
@@ -155,8 +159,11 @@ fn wait_for_login(
             let (watcher, stop) = (&watcher, &stop);
             move || retry(place, config, &unmounted, watcher, stop, &done)
         });
+        let mut watchdog = Watchdog::new(services.notifier);
         loop {
+            watchdog.tick();
             crossbeam::select! {
+                default(watchdog.wait()) => {}
                 recv(calls) -> call => if let Ok(call) = call { answer(call, place, config, &watcher.why()) },
                 recv(told) -> word => {
                     heard = Some(word.unwrap_or(Told::EndNow));

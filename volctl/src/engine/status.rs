@@ -1,5 +1,6 @@
 //! The engine's state as the status that people and programs see (section 9).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
@@ -23,6 +24,8 @@ pub struct Surroundings {
     pub warnings: Vec<wire::Warning>,
     /// What limits the enforcement on this host, in words; None: this host stops itself.
     pub advisory: Option<String>,
+    /// The volumes to which this host's late writes have no bound: why, and which setting would give one.
+    pub unbounded: BTreeMap<Uuid, String>,
 }
 
 fn millis(t: Duration) -> u64 {
@@ -137,10 +140,16 @@ impl Engine {
         let own = self.page.volume(table.uuid).is_some_and(unbounded);
         let unbounded_writer = |g: &Grant| g.slot != self.me() && ops::inflight_of(world, g, table.uuid).is_none();
         let writers = table.writer.as_ref().is_some_and(unbounded_writer);
-        (own || writers).then(|| {
-            "no bound is known on how long this path may hold back a write; see docs/operations.md for the setting"
-                .to_owned()
-        })
+        let known = "no bound is known on how long";
+        if own {
+            let why =
+                around.unbounded.get(&table.uuid).map_or("see docs/operations.md for the setting", String::as_str);
+            return Some(format!("{known} this path may hold back a write: {why}"));
+        }
+        let writer = writers.then(|| table.writer.as_ref().map_or_else(String::new, |g| world.name(g.slot)))?;
+        Some(format!(
+            "{known} the host of {writer} may hold back a write: `volctl doctor DEVICE` there names the setting"
+        ))
     }
 
     /// The queue as every client sees it: this one's own request has its place in it, too.

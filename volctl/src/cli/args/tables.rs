@@ -61,6 +61,22 @@ pub struct InitArgs {
     pub force: bool,
 }
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// The devices or images to examine
+    #[arg(required = true, value_name = "DEVICE")]
+    pub devices: Vec<PathBuf>,
+
+    /// Measure each of them for so long; 0 measures nothing
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=3600))]
+    pub seconds: u16,
+
+    /// Measure writes, too: zeroes over zeroes, only on a device that is empty and not in use
+    #[arg(long)]
+    pub write: bool,
+}
+
 /// The verbs of `client`.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {

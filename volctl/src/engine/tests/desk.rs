@@ -295,9 +295,12 @@ impl Desk {
     }
 
     pub(super) fn status(&self) -> crate::wire::status::VolumeStatus {
+        self.status_in(&crate::engine::status::Surroundings { mount_root: "/vol".into(), ..Default::default() })
+    }
+
+    pub(super) fn status_in(&self, around: &crate::engine::status::Surroundings) -> crate::wire::status::VolumeStatus {
         let world = World { page_on_disk: self.on_disk, ..world(self.now, &self.tables, &self.peers) };
-        let around = crate::engine::status::Surroundings { mount_root: "/vol".into(), ..Default::default() };
-        self.engine.status(&world, &around).volumes.remove(0)
+        self.engine.status(&world, around).volumes.remove(0)
     }
 }
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use ondisk::{GrantState, Incarnation, ReadersPolicy};
 
-use super::desk::{ALICE, BOB, CAROL, Desk, generation, grant, healthy};
+use super::desk::{ALICE, BOB, CAROL, Desk, V, generation, grant, healthy};
+use crate::engine::effect::Probe;
+use crate::engine::status::Surroundings;
 use crate::engine::{Command, Job, JobDone};
-use crate::wire::status::{VolumeState, WaitsFor};
+use crate::wire::status::{Enforcement, VolumeState, WaitsFor};
 
 #[test]
 fn the_states_of_a_write_privilege_from_locked_to_read_only_again() {
@@ -93,7 +95,32 @@ fn a_request_to_a_silent_writer_waits_for_dead_and_then_for_in_flight() {
     desk.step();
     let status = desk.status();
     assert_eq!((status.waits_for, status.wait_ms), (Some(WaitsFor::Inflight), None));
-    assert!(status.enforcement_note.is_some_and(|n| n.contains("no bound")));
+    let note = status.enforcement_note.expect("a note");
+    assert!(note.contains("no bound") && note.contains("the host of alice"), "{note}");
+}
+
+/// "See the documents" sent people looking for what the daemon knew.
+#[test]
+fn an_own_path_without_a_bound_is_advisory_and_names_the_setting() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    for _ in 0..20 {
+        desk.step();
+        while let Some(job) = desk.job() {
+            let done = match healthy(&job) {
+                JobDone::Measured { .. } => JobDone::Measured { inflight_ms: u64::MAX },
+                JobDone::Probed(probe) => JobDone::Probed(Probe { inflight_ms: u64::MAX, ..probe }),
+                done => done,
+            };
+            desk.end_job(done);
+        }
+    }
+    assert!(desk.own().inflight.bound().is_none() && desk.own().capacity > 0);
+    let unbounded = [(V, "multipath map m has queue_if_no_path; set no_path_retry fail".to_owned())];
+    let around = Surroundings { unbounded: unbounded.into(), ..Default::default() };
+    let status = desk.status_in(&around);
+    assert_eq!(status.enforcement, Enforcement::Advisory);
+    assert!(status.enforcement_note.is_some_and(|note| note.contains("set no_path_retry fail")));
+    assert!(desk.status().enforcement_note.is_some_and(|note| note.contains("docs/operations.md")));
 }
 
 #[test]
