@@ -118,7 +118,13 @@ fn is_part(sysfs: &Path) -> Option<&'static str> {
 
 impl Commands for Node {
     fn register(&self, old: u64, new: u64) -> Result<(), Fault> {
-        self.run(|| pr::register(self.file.as_fd(), old, new, false))
+        self.run(|| match new {
+            0 => match sg::nvme_unregister(self.file.as_fd(), old)? {
+                Some(status) => Ok(status),
+                None => pr::register(self.file.as_fd(), old, new, false),
+            },
+            _ => pr::register(self.file.as_fd(), old, new, false),
+        })
     }
 
     fn register_anyhow(&self, new: u64) -> Result<(), Fault> {

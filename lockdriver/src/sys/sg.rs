@@ -10,7 +10,10 @@ use crate::scsi::{Completion, Sense};
 const SG_IO: u64 = 0x2285;
 const NVME_ID: u64 = 0x4e40;
 const NVME_IO_CMD: u64 = 0xc048_4e43;
+const NVME_RESERVATION_REGISTER: u8 = 0x0d;
 const NVME_RESERVATION_REPORT: u8 = 0x0e;
+/// Reservation Register Action: unregister.
+const NVME_UNREGISTER: u32 = 1;
 /// Bytes of an answer that are asked for.
 const ANSWER_BYTES: usize = 4096;
 
@@ -134,24 +137,44 @@ pub fn command(
 /// # Errors
 /// The system call's; an NVMe status comes as `InvalidData`.
 pub fn nvme_reservation_report(node: BorrowedFd<'_>) -> io::Result<Option<Vec<u8>>> {
+    let mut report = AlignedBuf::zeroed(ANSWER_BYTES);
+    // Extended: 64-bit host identifiers are refused by some hosts.
+    match nvme(node, NVME_RESERVATION_REPORT, &mut report, [4096 / 4 - 1, 1])? {
+        None => Ok(None),
+        Some(0) => Ok(Some(report.to_vec())),
+        Some(status) => Err(io::Error::new(io::ErrorKind::InvalidData, format!("NVMe status {status:#x}"))),
+    }
+}
+
+/// Takes the registration with `key` away; the status, or None: it is no NVMe device. The kernel's ioctl would register the key
+/// zero in its place instead.
+///
+/// # Errors
+/// The system call's.
+pub fn nvme_unregister(node: BorrowedFd<'_>, key: u64) -> io::Result<Option<u32>> {
+    let mut keys = AlignedBuf::zeroed(16);
+    keys[..8].copy_from_slice(&key.to_le_bytes());
+    nvme(node, NVME_RESERVATION_REGISTER, &mut keys, [NVME_UNREGISTER, 0])
+}
+
+/// One command with its data; its status, or None: it is no NVMe device.
+fn nvme(node: BorrowedFd<'_>, opcode: u8, data: &mut AlignedBuf, [cdw10, cdw11]: [u32; 2]) -> io::Result<Option<u32>> {
     // SAFETY: the request takes no argument.
     let id = unsafe { libc::ioctl(node.as_raw_fd(), NVME_ID) };
     let Ok(nsid @ 1..) = u32::try_from(id) else { return Ok(None) };
-    let mut report = AlignedBuf::zeroed(ANSWER_BYTES);
     let mut ask = NvmePassthru {
-        opcode: NVME_RESERVATION_REPORT,
+        opcode,
         flags: 0,
         rsvd1: 0,
         nsid,
         cdw2: 0,
         cdw3: 0,
         metadata: 0,
-        addr: report.as_mut_ptr().expose_provenance() as u64,
+        addr: data.as_mut_ptr().expose_provenance() as u64,
         metadata_len: 0,
-        data_len: 4096,
-        cdw10: 4096 / 4 - 1,
-        // Extended: 64-bit host identifiers are refused by some hosts.
-        cdw11: 1,
+        data_len: u32::try_from(data.len()).map_err(io::Error::other)?,
+        cdw10,
+        cdw11,
         cdw12: 0,
         cdw13: 0,
         cdw14: 0,
@@ -161,9 +184,5 @@ pub fn nvme_reservation_report(node: BorrowedFd<'_>) -> io::Result<Option<Vec<u8
     };
     // SAFETY: the structure is the kernel's nvme_passthru_cmd (size asserted above); the buffer has the length that it names.
     let status = unsafe { libc::ioctl(node.as_raw_fd(), NVME_IO_CMD, &raw mut ask) };
-    match status {
-        0 => Ok(Some(report.to_vec())),
-        1.. => Err(io::Error::new(io::ErrorKind::InvalidData, format!("NVMe status {status:#x}"))),
-        _ => Err(io::Error::last_os_error()),
-    }
+    u32::try_from(status).map(Some).map_err(|_| io::Error::last_os_error())
 }
