@@ -14,6 +14,8 @@
 #   make fuzz          look for inputs that break what reads foreign bytes (C++ compiler); TARGET_NAME=slot RUNS=10000000, or TIME=60
 #   make campaign      break things on real file systems for long (root): ROUNDS=300 FS=ext4 SEED=1; SWEEP=5 instead of
 #                      rounds; docs/campaign.md. With -j3 the file systems run side by side
+#   make lab           several kernels on one shared disk with reservations (root): LAB=path of the laboratory's program,
+#                      ONLY=part of a test's name; tests/lab/README.md
 #   make clean
 
 CARGO ?= cargo
@@ -35,6 +37,10 @@ TIME ?= 60
 COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
+LAB ?=
+ONLY ?=
+LAB_TARGET := x86_64-unknown-linux-gnu
+
 FS ?= ext4 xfs btrfs
 ROUNDS ?= $(if $(SWEEP),,300)
 SWEEP ?=
@@ -46,7 +52,7 @@ WINDOW_PACKAGES := xvfb:Xvfb xdotool:xdotool imagemagick:import
 WINDOW_LIBRARIES := libgl1-mesa-dri libxkbcommon-x11-0
 
 .DEFAULT_GOAL := build
-.PHONY: bench build campaign campaign-built cargo clean demo fuzz lint model mutants
+.PHONY: bench build campaign campaign-built cargo clean demo fuzz lab lint model mutants
 .PHONY: packages pictures program root-for-bench root-for-campaign root-for-demo root-for-pictures sim test test-plain test-root window-packages
 
 build: program
@@ -108,6 +114,25 @@ fuzz: cargo
 	        $(if $(RUNS),-runs=$$(( $(RUNS) / $(BATCH) + 1 )),-max_total_time=$(TIME)) \
 	        "$(TARGET)/corpus/$$name" "fixtures/fuzz/$$name" || exit 1; \
 	done
+
+# Static, since the guests have no libraries.
+lab: cargo
+	@if [ -z "$(LAB)" ]; then \
+	    echo "make lab: left out: it needs a laboratory that boots several Linux guests on one shared disk, which is not in this"; \
+	    echo "          tree. 'make lab LAB=path/of/its/program' runs tests/lab; tests/lab/README.md says what is asked of it."; \
+	    exit 0; \
+	fi; \
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --target $(LAB_TARGET) --package volctl || exit 1; \
+	files="$(TARGET)/lab"; mkdir -p "$$files"; \
+	strip -o "$$files/volctl" "$(TARGET)/$(LAB_TARGET)/debug/volctl" || exit 1; \
+	cp tests/lab/volctl-lab.sh "$$files/"; \
+	bad=0; \
+	for test in tests/lab/[0-9]*$(ONLY)*.sh; do \
+	    for disk in $$(sed -n 's/^#lab:.* disk=\([^ ]*\).*/\1/p' "$$test" | tr , ' '); do \
+	        $(LAB) run "$$test" --files "$$files" --disk "$$disk" $(ARGS) || bad=$$((bad + 1)); \
+	    done; \
+	done; \
+	echo "make lab: $$bad failed"; [ "$$bad" = 0 ]
 
 campaign: root-for-campaign packages $(addprefix campaign-on-,$(FS))
 

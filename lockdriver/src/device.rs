@@ -11,6 +11,8 @@ pub use aligned::{AlignedBuf, BUFFER_ALIGN};
 pub use direct::{Access, DirectDevice};
 pub use memory::MemoryDevice;
 
+use crate::reservation::Commands;
+
 /// What must be true of a write when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -46,6 +48,10 @@ pub trait BlockDevice: Send + Sync {
     /// # Errors
     /// The device's error; then nothing is known about what is stable.
     fn flush(&self) -> io::Result<()>;
+    /// Reservations and compare-and-write; None: there is nothing here that could have them.
+    fn commands(&self) -> Option<&dyn Commands> {
+        None
+    }
 }
 
 impl<D: BlockDevice + ?Sized> BlockDevice for std::sync::Arc<D> {
@@ -66,6 +72,9 @@ impl<D: BlockDevice + ?Sized> BlockDevice for std::sync::Arc<D> {
     }
     fn flush(&self) -> io::Result<()> {
         (**self).flush()
+    }
+    fn commands(&self) -> Option<&dyn Commands> {
+        (**self).commands()
     }
 }
 

@@ -53,6 +53,7 @@ pub fn format(
         .chain(std::iter::once(header(geometry)))
         .chain(pages(geometry))
         .chain(cells(geometry))
+        .chain(word(geometry))
         .chain(std::iter::once(FormatStep::Flush))
         .chain(last)
 }
@@ -97,6 +98,13 @@ fn header(geometry: &Geometry) -> FormatStep {
         header.encode(geometry.header_copy(copy), block);
     }
     FormatStep::Write { offset: geometry.header_copy(0).offset, bytes }
+}
+
+/// The semaphore's region holds zeroes until somebody is inside for the first time.
+fn word(geometry: &Geometry) -> Option<FormatStep> {
+    let area = geometry.semaphore_area()?;
+    let length = usize::try_from(area.end - area.start).ok()?;
+    Some(FormatStep::Write { offset: area.start, bytes: vec![0; length] })
 }
 
 /// A page that says nothing, for `geometry`.

@@ -3,14 +3,17 @@
 //!
 //! The driver does what a [`Step`] says and hands the outcome back: [`Step::WriteSlot`] to
 //! [`Semaphore::slot_written`], [`Step::Poll`] and [`Step::WaitThenPoll`] to [`Semaphore::polled`] (after
-//! [`Watch::observe`]), [`Step::Ofd`] to [`Semaphore::ofd_done`]. Every slot write, beats included, carries
+//! [`Watch::observe`]), [`Step::Ofd`] and [`Step::Key`] to [`Semaphore::ofd_done`], [`Step::Word`] to
+//! [`Semaphore::word_done`]. Every slot write, beats included, carries
 //! [`Semaphore::fields`] from the moment at which a step asked for them.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use ondisk::elect::SlotView;
-use ondisk::{DaemonId, Geometry, Incarnation, LockKind, SlotIndex, SlotSector, TableHeader, Ticket, Timings};
+use ondisk::{
+    DaemonId, Geometry, Incarnation, LockKind, SemaphoreWord, SlotIndex, SlotSector, TableHeader, Ticket, Timings,
+};
 use thiserror::Error;
 
 use crate::poll::{Me, Poll};
@@ -18,11 +21,15 @@ use crate::rules::Rules;
 use crate::watch::Watch;
 
 mod bakery;
+mod caw;
 mod common;
 mod ofd;
+mod pr;
 
 pub use bakery::Bakery;
+pub use caw::Caw;
 pub use ofd::Ofd;
+pub use pr::Pr;
 
 /// Between two polls of a client that waits for the semaphore.
 pub const WAITING_POLL: Duration = Duration::from_millis(10);
@@ -85,6 +92,48 @@ pub enum OfdResult {
     Failed,
 }
 
+/// An operation on the semaphore's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WordOp {
+    /// Read it.
+    Read,
+    /// COMPARE AND WRITE; after an error of unknown result it may have been done.
+    Swap {
+        /// What must be there; None: the very bytes that were read last, whatever they say.
+        expected: Option<SemaphoreWord>,
+        /// What is to be there.
+        new: SemaphoreWord,
+    },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WordResult {
+    /// The word that was read.
+    Is(SemaphoreWord),
+    /// What was read is no word.
+    Damaged,
+    /// It is exchanged.
+    Swapped,
+    /// Other bytes were there, and still are.
+    Differs,
+    /// It may be exchanged, now or later.
+    Unknown,
+    /// Nothing was done: the device cannot, or may not.
+    Failed,
+}
+
+/// How to see before a commit that the semaphore is still the own one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retest {
+    /// The byte-range lock: [`OfdOp::Retest`].
+    Range,
+    /// The word must be this one.
+    Word(SemaphoreWord),
+    /// The own registration must stand.
+    Key,
+}
+
 /// What the driver is to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
@@ -101,6 +150,10 @@ pub enum Step {
     WaitThenPoll(Duration),
     /// Do this to the byte-range lock.
     Ofd(OfdOp),
+    /// Do this to the semaphore's word.
+    Word(WordOp),
+    /// Does the own registration on the control volume stand, and the reservation? Held, NotHeld, or Failed: no answer.
+    Key,
     /// The semaphore is ours.
     Entered(Tenure),
     /// Out again; [`Semaphore::begin`] may follow.
@@ -153,9 +206,17 @@ pub enum LockError {
     /// Two daemons under one name.
     #[error("another daemon ({0}) writes this client's slot: two daemons under one name; stop one of them")]
     AnotherDaemon(DaemonId),
-    /// The lock kind has no code yet.
-    #[error("the lock kind `{}` is not built into this program; make the control volume with --lock bakery", .0.word())]
-    NotBuilt(LockKind),
+    /// The semaphore's word can neither be read nor exchanged.
+    #[error("the device does not answer COMPARE AND WRITE on the semaphore's word")]
+    WordUnreachable,
+    /// The device does not tell whether the own registration stands.
+    #[error("the device does not tell whether this host is still registered")]
+    KeyUnknown,
+    /// Others threw this host out, or the device forgot its registrations.
+    #[error(
+        "this host is no longer registered on the control volume: others passed it, or the device forgot; this login ends"
+    )]
+    KeyGone,
     /// The slot write was refused before it was submitted.
     #[error("the own slot could not be written: the lease is over or the device is gone")]
     NotWritten,
@@ -173,8 +234,8 @@ pub enum LockError {
     /// There are no more ticket numbers.
     #[error("a slot or the header holds a ticket near 2^64: the control volume is damaged; run `volctl check`")]
     TicketsExhausted,
-    /// The byte-range lock is gone.
-    #[error("the byte-range lock on the control image was lost; this login ends")]
+    /// The byte-range lock, or the word, is gone.
+    #[error("the lock on the control volume was lost; this login ends")]
     LockLost,
     /// The byte-range lock cannot be had.
     #[error("the control image does not take byte-range locks; make the control volume with --lock bakery")]
@@ -193,10 +254,14 @@ impl LockError {
             | Self::UnknownInside
             | Self::Overtaken { .. }
             | Self::LockLost
+            | Self::KeyGone
             | Self::OutOfTurn(_) => true,
-            Self::HeaderDamaged | Self::NotBuilt(_) | Self::NotWritten | Self::TicketsExhausted | Self::LockRefused => {
-                false
-            }
+            Self::HeaderDamaged
+            | Self::NotWritten
+            | Self::TicketsExhausted
+            | Self::LockRefused
+            | Self::WordUnreachable
+            | Self::KeyUnknown => false,
         }
     }
 }
@@ -243,12 +308,16 @@ pub trait Semaphore: Debug + Send {
     fn polled(&mut self, poll: &Poll, watch: &Watch, now: Duration) -> Step;
     /// The lock operation of the last step returned.
     fn ofd_done(&mut self, result: OfdResult, now: Duration) -> Step;
+    /// The word's operation of the last step returned.
+    fn word_done(&mut self, _result: WordResult, _now: Duration) -> Step {
+        Step::Failed(LockError::OutOfTurn("word_done"))
+    }
     /// Another write of the own slot (a beat) had an unknown result. Inside the semaphore this ends the incarnation:
     /// then the step says so.
     fn beat_unknown(&mut self, now: Duration) -> Option<Step>;
     /// To be done, and handed to [`Semaphore::retested`], before each commit.
-    fn before_commit(&self) -> Option<OfdOp>;
-    /// The outcome of [`OfdOp::Retest`].
+    fn before_commit(&self) -> Option<Retest>;
+    /// The outcome of [`Semaphore::before_commit`].
     ///
     /// # Errors
     /// [`LockError::LockLost`]: nothing may be committed, the incarnation ends.
@@ -265,14 +334,12 @@ pub trait Semaphore: Debug + Send {
 }
 
 /// A semaphore of the kind that the superblock names.
-///
-/// # Errors
-/// [`LockError::NotBuilt`] for `pr` and `caw`.
-pub fn open(kind: LockKind, params: Params) -> Result<Box<dyn Semaphore>, LockError> {
+pub fn open(kind: LockKind, params: Params) -> Box<dyn Semaphore> {
     match kind {
-        LockKind::Bakery => Ok(Box::new(Bakery::new(params))),
-        LockKind::Ofd => Ok(Box::new(Ofd::new(params))),
-        LockKind::Pr | LockKind::Caw => Err(LockError::NotBuilt(kind)),
+        LockKind::Bakery => Box::new(Bakery::new(params)),
+        LockKind::Ofd => Box::new(Ofd::new(params)),
+        LockKind::Pr => Box::new(Pr::new(params)),
+        LockKind::Caw => Box::new(Caw::new(params)),
     }
 }
 

@@ -13,6 +13,8 @@ pub mod mount;
 pub mod ofd;
 pub mod peer;
 pub mod pidfd;
+pub mod pr;
 pub mod process;
+pub mod sg;
 pub mod statfs;
 pub mod stop;

@@ -3,7 +3,7 @@
 //! | offset | size | type | field | meaning |
 //! | --- | --- | --- | --- | --- |
 //! | 0 | 8 | bytes | magic | `VOLCTL\x1a\n` |
-//! | 8 | 2 | u16 | kind | 1 superblock, 2 slot, 3 table header, 4 client page, 5 client record, 6 volume control table, 7 envelope |
+//! | 8 | 2 | u16 | kind | 1 superblock, 2 slot, 3 table header, 4 client page, 5 client record, 6 volume control table, 7 envelope, 8 semaphore word |
 //! | 10 | 2 | u16 | version | format version, 1 |
 //! | 12 | 4 | u32 | length | bytes of the whole block |
 //! | 16 | 16 | uuid | table | UUID of the control volume (of the envelope: of the volume) |
@@ -49,6 +49,8 @@ pub enum Kind {
     VolumeTable = 6,
     /// The header before an enveloped volume.
     Envelope = 7,
+    /// The word of the semaphore.
+    SemaphoreWord = 8,
 }
 
 impl Kind {
@@ -62,6 +64,7 @@ impl Kind {
             Self::ClientRecord => 5,
             Self::VolumeTable => 6,
             Self::Envelope => 7,
+            Self::SemaphoreWord => 8,
         }
     }
 
@@ -75,6 +78,7 @@ impl Kind {
             Self::ClientRecord,
             Self::VolumeTable,
             Self::Envelope,
+            Self::SemaphoreWord,
         ]
         .into_iter()
         .find(|k| k.number() == number)

@@ -22,7 +22,7 @@ use crate::header::TableHeader;
 use crate::ids::{SlotIndex, VolumeIndex};
 use crate::slot::{MAX_STRIDE, MIN_STRIDE};
 use crate::superblock::{
-    KNOWN_INCOMPATIBLE, KNOWN_READ_ONLY, Region, RegionKind, SUPERBLOCK_BYTES, Superblock, Timings,
+    KNOWN_INCOMPATIBLE, KNOWN_READ_ONLY, LockKind, Region, RegionKind, SUPERBLOCK_BYTES, Superblock, Timings,
 };
 use crate::volume_table::VolumeTable;
 
@@ -95,6 +95,7 @@ pub struct Geometry {
     pages: Range<u64>,
     client_cells: Range<u64>,
     volume_cells: Range<u64>,
+    semaphore: Option<Range<u64>>,
     used_end: u64,
     writable: bool,
 }
@@ -142,6 +143,7 @@ impl Geometry {
             pages,
             client_cells,
             volume_cells,
+            semaphore: None,
             used_end: at,
             writable: true,
         })
@@ -173,8 +175,30 @@ impl Geometry {
             }
             *planned = region.first..end;
         }
+        plan.semaphore = semaphore_of(sb, plan.align())?;
         plan.check_regions(sb)?;
         Ok(plan)
+    }
+
+    /// The same with a region for the semaphore's word, behind all others.
+    ///
+    /// # Errors
+    /// When the device is too small for it.
+    pub fn with_semaphore(mut self) -> Result<Self, GeometryError> {
+        let end = self.used_end + self.align();
+        let needed = end + u64::from(SUPERBLOCK_BYTES);
+        if self.total < needed.next_multiple_of(self.align()) {
+            let (clients, volumes) = (self.max_clients, self.max_volumes);
+            return Err(GeometryError::TooSmall { found: self.total, needed, clients, volumes });
+        }
+        self.semaphore = Some(self.used_end..end);
+        self.used_end = end;
+        Ok(self)
+    }
+
+    /// What every block that is written alone is a multiple of.
+    fn align(&self) -> u64 {
+        ALIGN.max(u64::from(self.stride))
     }
 
     /// Regions of kinds to come are skipped, but not before it is known that they leave the others alone.
@@ -215,17 +239,12 @@ impl Geometry {
             RegionKind::Pages => &mut self.pages,
             RegionKind::ClientCells => &mut self.client_cells,
             RegionKind::VolumeCells => &mut self.volume_cells,
+            RegionKind::Semaphore => self.semaphore.get_or_insert_default(),
         }
     }
 
     /// The superblock that describes this geometry.
-    pub fn superblock(
-        &self,
-        lock: crate::superblock::LockKind,
-        timings: Timings,
-        label: crate::text::Label,
-        created: i64,
-    ) -> Superblock {
+    pub fn superblock(&self, lock: LockKind, timings: Timings, label: crate::text::Label, created: i64) -> Superblock {
         let region = |kind, r: &Range<u64>| Region::new(kind, r.start, r.end - r.start);
         Superblock {
             uuid: self.table,
@@ -240,13 +259,16 @@ impl Geometry {
             created,
             timings,
             label,
-            regions: vec![
+            regions: [
                 region(RegionKind::Slots, &self.slots),
                 region(RegionKind::Header, &self.header),
                 region(RegionKind::Pages, &self.pages),
                 region(RegionKind::ClientCells, &self.client_cells),
                 region(RegionKind::VolumeCells, &self.volume_cells),
-            ],
+            ]
+            .into_iter()
+            .chain(self.semaphore.as_ref().map(|r| region(RegionKind::Semaphore, r)))
+            .collect(),
         }
     }
 
@@ -369,6 +391,14 @@ impl Geometry {
         let block = index * 4 + usize::from(version & 1) * 2 + (copy & 1);
         self.place(region.start + self.offset_of(block, self.cell_bytes(cell) as u64))
     }
+    /// The semaphore's region.
+    pub fn semaphore_area(&self) -> Option<Range<u64>> {
+        self.semaphore.clone()
+    }
+    /// Where the semaphore's word lies: one logical sector. None with the kinds that have none.
+    pub fn semaphore_word(&self) -> Option<Place> {
+        self.semaphore.as_ref().map(|r| self.place(r.start))
+    }
     /// Bytes in front of the trailing superblock that no region uses, those of kinds to come included: padding.
     pub fn free_area(&self) -> Range<u64> {
         self.used_end..self.total - u64::from(SUPERBLOCK_BYTES)
@@ -383,4 +413,23 @@ impl Geometry {
     fn len(&self, bytes: u64) -> usize {
         usize::try_from(bytes).expect("a region of a checked geometry fits memory")
     }
+}
+
+/// The semaphore's region, which the kinds that need it must have, and others may.
+fn semaphore_of(sb: &Superblock, align: u64) -> Result<Option<Range<u64>>, GeometryError> {
+    let mut found = sb.regions.iter().filter(|r| r.kind == RegionKind::SEMAPHORE.1);
+    let Some(region) = found.next() else {
+        return match sb.lock {
+            LockKind::Pr | LockKind::Caw => Err(GeometryError::Regions("the semaphore's region is missing")),
+            LockKind::Bakery | LockKind::Ofd => Ok(None),
+        };
+    };
+    if found.next().is_some() {
+        return Err(GeometryError::Regions("a region is named twice"));
+    }
+    if region.length != align {
+        return Err(GeometryError::Regions("a region has the wrong length"));
+    }
+    let end = region.first.checked_add(region.length).ok_or(GeometryError::Regions("a region has no end"))?;
+    Ok(Some(region.first..end))
 }

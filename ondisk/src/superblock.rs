@@ -26,7 +26,7 @@
 //!
 //! | offset | size | type | field | meaning |
 //! | --- | --- | --- | --- | --- |
-//! | 0 | 4 | u32 | kind | 1 slots, 2 header, 3 pages, 4 client cells, 5 volume cells; others are skipped; in an envelope 1 data |
+//! | 0 | 4 | u32 | kind | 1 slots, 2 header, 3 pages, 4 client cells, 5 volume cells, 6 semaphore; others are skipped; in an envelope 1 data |
 //! | 4 | 4 | u32 | reserved | zero |
 //! | 8 | 8 | u64 | first | first byte |
 //! | 16 | 8 | u64 | length | bytes |
@@ -164,12 +164,16 @@ pub enum RegionKind {
     ClientCells,
     /// The volume control table cells.
     VolumeCells,
+    /// The semaphore's word, and a place for test writes: only with the kinds `caw` and `pr`.
+    Semaphore,
 }
 
 impl RegionKind {
-    /// All kinds with their number on disk.
+    /// All kinds that every control volume has, with their number on disk.
     pub const ALL: [(Self, u32); 5] =
         [(Self::Slots, 1), (Self::Header, 2), (Self::Pages, 3), (Self::ClientCells, 4), (Self::VolumeCells, 5)];
+    /// The kind that only some have.
+    pub const SEMAPHORE: (Self, u32) = (Self::Semaphore, 6);
 }
 
 /// One region; unknown kinds are skipped.
@@ -191,14 +195,15 @@ pub struct Region {
 impl RegionKind {
     /// The kind of a number on disk; None for regions to come.
     pub fn of(number: u32) -> Option<Self> {
-        Self::ALL.iter().find(|(_, n)| *n == number).map(|(k, _)| *k)
+        Self::ALL.iter().chain([&Self::SEMAPHORE]).find(|(_, n)| *n == number).map(|(k, _)| *k)
     }
 }
 
 impl Region {
     /// A region.
     pub fn new(kind: RegionKind, first: u64, length: u64) -> Self {
-        let kind = RegionKind::ALL.iter().find(|(k, _)| *k == kind).map_or(0, |(_, n)| *n);
+        let kinds = RegionKind::ALL.iter().chain([&RegionKind::SEMAPHORE]);
+        let kind = kinds.into_iter().find(|(k, _)| *k == kind).map_or(0, |(_, n)| *n);
         Self { kind, first, length }
     }
 }

@@ -234,6 +234,17 @@ fn golden_envelope() {
 }
 
 #[test]
+fn golden_semaphore_word() {
+    let bytes = file("semaphore-word.bin");
+    let place = Place { table: geometry(512).table(), offset: 524_288 };
+    let word = SemaphoreWord::decode(&bytes, place).valid().unwrap();
+    let holder =
+        semaphore_word::Holder { slot: SlotIndex(1), incarnation: Incarnation(9), daemon: DaemonId([0x6b; 16]) };
+    assert_eq!(word, SemaphoreWord { epoch: Ticket(41), holder: Some(holder) });
+    same(&bytes, |b| word.encode(place, b));
+}
+
+#[test]
 fn every_golden_block_has_its_description() {
     for (name, _, bytes, text) in samples::all() {
         assert!(file(&format!("{name}.bin")) == bytes, "{name}: today's code makes another block");

@@ -218,6 +218,23 @@ fn the_slot_lies_where_the_document_says() {
 }
 
 #[test]
+fn the_semaphore_word_lies_where_the_document_says() {
+    let doc = document();
+    let holder = semaphore_word::Holder {
+        slot: SlotIndex(0x0304),
+        incarnation: Incarnation(0x1121_3141_5161_7181),
+        daemon: DaemonId([0x5a; 16]),
+    };
+    let word = SemaphoreWord { epoch: Ticket(77), holder: Some(holder) };
+    let mut b = vec![0; 512];
+    word.encode(Place { table: TABLE, offset: 4096 }, &mut b);
+    let v = values! {
+        "held": [1], "slot": le16(holder.slot.0), "incarnation": le64(holder.incarnation.0), "daemon_id": holder.daemon.0,
+    };
+    check("Semaphore word", &doc["Semaphore word"], &b, &v);
+}
+
+#[test]
 fn the_header_lies_where_the_document_says() {
     let (g, doc) = (geometry(512), document());
     let h = header(&g);
@@ -364,7 +381,17 @@ fn module_docs_hold_the_same_tables() {
     let doc = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ondisk.md")).unwrap();
     let doc: Vec<Vec<String>> = tables(&doc).into_iter().map(|(_, lines)| lines).collect();
     let mut found = 0;
-    for name in ["block", "superblock", "slot", "header", "client_page", "client_record", "volume_table", "envelope"] {
+    for name in [
+        "block",
+        "superblock",
+        "slot",
+        "semaphore_word",
+        "header",
+        "client_page",
+        "client_record",
+        "volume_table",
+        "envelope",
+    ] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/{name}.rs"));
         let source = std::fs::read_to_string(path).unwrap();
         let comment: String =

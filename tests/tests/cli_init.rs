@@ -112,14 +112,20 @@ fn bad_timings_name_their_rule_and_make_nothing() {
 }
 
 #[test]
-fn lock_kinds_that_are_not_built_are_refused_by_name() {
+fn lock_kinds_that_an_image_cannot_have_are_refused_and_auto_says_what_it_found() {
     let control = Control::small();
     let path = control.arg("new.img");
     for kind in ["pr", "caw"] {
-        init(&path, &["--lock", kind]).is(1).says(&[kind, "not built yet", "--lock bakery"]);
+        init(&path, &["--lock", kind]).is(1).says(&[kind, "it was tried", "an image has no", "--lock auto"]);
         assert!(!fs::exists(&path).expect("looked"));
     }
     init(&path, &["--lock", "ofd"]).ok().says(&["one kernel"]);
+    let auto = control.arg("auto.img");
+    init(&auto, &[]).ok().says(&[
+        "reservations: an image has no reservations",
+        "COMPARE AND WRITE: an image",
+        "lock bakery",
+    ]);
 }
 
 #[test]

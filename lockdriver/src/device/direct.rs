@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::aligned::check_request;
 use super::{BlockDevice, Durability, OpenError};
+use crate::reservation::Commands;
+use crate::reservation::node::Node;
 use crate::sys::blockdev;
 
 /// What a device is opened for.
@@ -31,6 +33,8 @@ pub struct DirectDevice {
     len_bytes: u64,
     sector_bytes: u32,
     physical_block_bytes: u32,
+    /// None for an image.
+    node: Option<Node>,
 }
 
 impl DirectDevice {
@@ -60,11 +64,13 @@ impl DirectDevice {
         let here = || path.to_path_buf();
         // The path may have changed hands between the look and the opening: what counts is what was opened.
         let metadata = file.metadata().map_err(|error| classify(path, error))?;
+        let mut node = None;
         let (len_bytes, sector_bytes, physical_block_bytes) = if metadata.file_type().is_block_device() {
             let sizes = blockdev::block_sizes(file.as_fd()).map_err(|error| classify(path, error))?;
             if sizes.read_only && access == Access::ReadWrite {
                 return Err(OpenError::ReadOnly { path: here() });
             }
+            node = Some(file.try_clone().and_then(Node::new).map_err(|error| classify(path, error))?);
             (sizes.length, sizes.logical, sizes.physical)
         } else if metadata.is_file() {
             let sector = match blockdev::direct_io_unit(file.as_fd()) {
@@ -76,7 +82,7 @@ impl DirectDevice {
         } else {
             return Err(OpenError::NotABlockDeviceOrFile { path: here() });
         };
-        Ok(Self { file, path: here(), len_bytes, sector_bytes, physical_block_bytes })
+        Ok(Self { file, path: here(), len_bytes, sector_bytes, physical_block_bytes, node })
     }
 
     /// Takes flock(LOCK_EX) on the node without waiting, which keeps udev and automounters away while tables are written.
@@ -140,6 +146,10 @@ impl BlockDevice for DirectDevice {
 
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn commands(&self) -> Option<&dyn Commands> {
+        self.node.as_ref().map(|node| node as &dyn Commands)
     }
 }
 

@@ -11,7 +11,7 @@ use ondisk::elect::SlotView;
 use ondisk::{Incarnation, SlotIndex, SlotSector, TableHeader, Ticket};
 
 use super::common::{Common, Look};
-use super::{LockError, OfdOp, OfdResult, Params, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WriteResult};
+use super::{LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WriteResult};
 use crate::poll::Poll;
 use crate::watch::Watch;
 
@@ -235,7 +235,7 @@ impl Semaphore for Bakery {
         inside.then(|| self.fail(LockError::UnknownInside))
     }
 
-    fn before_commit(&self) -> Option<OfdOp> {
+    fn before_commit(&self) -> Option<Retest> {
         None
     }
 

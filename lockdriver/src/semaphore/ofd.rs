@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::bakery::no_header;
 use super::common::{Common, Look};
-use super::{LockError, OfdOp, OfdResult, Params, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WriteResult};
+use super::{
+    LockError, OfdOp, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WriteResult,
+};
 use crate::poll::Poll;
 use crate::watch::Watch;
 
@@ -175,8 +177,8 @@ impl Semaphore for Ofd {
         matches!(self.phase, Phase::Inside(_)).then(|| self.fail(LockError::UnknownInside))
     }
 
-    fn before_commit(&self) -> Option<OfdOp> {
-        Some(OfdOp::Retest)
+    fn before_commit(&self) -> Option<Retest> {
+        Some(Retest::Range)
     }
 
     fn retested(&mut self, result: OfdResult) -> Result<(), LockError> {

@@ -153,6 +153,12 @@ pub(crate) fn volume() -> VolumeTable {
     }
 }
 
+pub(crate) fn word() -> SemaphoreWord {
+    let holder =
+        semaphore_word::Holder { slot: SlotIndex(1), incarnation: Incarnation(9), daemon: DaemonId([0x6b; 16]) };
+    SemaphoreWord { epoch: Ticket(41), holder: Some(holder) }
+}
+
 pub(crate) fn envelope() -> Envelope {
     Envelope {
         volume: FOOTAGE,
@@ -196,6 +202,9 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>, String)> {
     VolumeTable::encode(Some(&volume()), g.cell_block(cell, 0, 1), COMMIT, &mut b);
     let text = to_text(&view::VolumeView::of(VolumeIndex(2), &volume()));
     add("volume-table", "volume control table 2, version 0, copy 1".into(), b, text);
+    let mut b = vec![0; 512];
+    word().encode(Place { table: TABLE, offset: 0x8_0000 }, &mut b);
+    add("semaphore-word", "at byte 524288".into(), b, to_text(&view::SemaphoreWordView::of(&word())));
     let mut b = vec![0; 4096];
     envelope().encode(4096, &mut b);
     add("envelope", "second copy".into(), b, to_text(&view::EnvelopeView::of(&envelope())));

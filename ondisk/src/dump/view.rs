@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::block::VERSION;
 use crate::header::TableHeader;
-use crate::ids::{InFlight, Incarnation, Ticket};
+use crate::ids::{InFlight, Incarnation, SlotIndex, Ticket};
+use crate::semaphore_word::SemaphoreWord;
 use crate::slot::{LockFile, SlotSector};
 use crate::superblock::{LockKind, RegionKind, Superblock, Timings};
 use crate::text::Label;
@@ -72,6 +73,7 @@ impl SuperblockView {
                 Some(RegionKind::Pages) => "pages",
                 Some(RegionKind::ClientCells) => "client_cells",
                 Some(RegionKind::VolumeCells) => "volume_cells",
+                Some(RegionKind::Semaphore) => "semaphore",
                 None => "unknown",
             },
             number: r.kind,
@@ -93,6 +95,31 @@ impl SuperblockView {
             read_only: sb.read_only,
             incompatible: sb.incompatible,
             regions: regions.collect(),
+        }
+    }
+}
+
+/// A semaphore word.
+#[derive(Debug, Clone, Serialize)]
+pub struct SemaphoreWordView {
+    /// The tenure that wrote it.
+    pub epoch: Ticket,
+    /// Whose tenure lasts; None: free.
+    pub slot: Option<SlotIndex>,
+    /// Which login.
+    pub incarnation: Option<Incarnation>,
+    /// Which daemon.
+    pub daemon_id: Option<String>,
+}
+
+impl SemaphoreWordView {
+    /// The view of a word.
+    pub fn of(word: &SemaphoreWord) -> Self {
+        Self {
+            epoch: word.epoch,
+            slot: word.holder.map(|h| h.slot),
+            incarnation: word.holder.map(|h| h.incarnation),
+            daemon_id: word.holder.map(|h| h.daemon.to_string()),
         }
     }
 }

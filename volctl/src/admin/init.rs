@@ -14,13 +14,14 @@ use serde::Serialize;
 use super::storage::{self, Target};
 use crate::cli::args::InitArgs;
 use crate::cli::output::Ui;
-use crate::cli::values::LockChoice;
 use crate::control::host::HostLock;
 use crate::control::open::{ControlVolume, open_device};
 use crate::control::view::View;
 use crate::engine::World;
 use crate::units::{format_duration, round_size};
 use crate::wire::outcome::Failure;
+
+mod lock_choice;
 
 /// An image that is made without --size has at least so many bytes.
 const IMAGE_BYTES: u64 = 16 << 20;
@@ -40,6 +41,8 @@ struct Made {
     stride: u32,
     size: u64,
     used: u64,
+    /// Why this lock kind.
+    reasons: Vec<String>,
 }
 
 /// Runs `volctl init`.
@@ -48,7 +51,6 @@ struct Made {
 /// Usage (2) for timings that break a rule; refused (3) when something is there already; busy (5) when it is in use.
 pub fn run(args: &InitArgs, ui: &mut Ui) -> Result<(), Failure> {
     let timings = timings(args)?;
-    let lock = lock_kind(args.lock)?;
     let label = Label::new(args.label.clone().unwrap_or_default())
         .map_err(|e| Failure::usage("the label is not taken", e.to_string(), "give at most 63 bytes"))?;
     let size = args.size.unwrap_or_else(|| default_size(args));
@@ -61,9 +63,12 @@ pub fn run(args: &InitArgs, ui: &mut Ui) -> Result<(), Failure> {
     if !target.fresh {
         refuse_contents(&target.path, args.force)?;
     }
+    let chosen = lock_choice::choose(args.lock, &device)?;
+    let lock = chosen.kind;
     let uuid = super::uuid()?;
     let stride = stride(&device, &target.path);
     let geometry = Geometry::plan(uuid, args.max_clients, args.max_volumes, stride, device.len_bytes())
+        .and_then(|geometry| if has_word(lock) { geometry.with_semaphore() } else { Ok(geometry) })
         .map_err(|e| bad_geometry(&args.control, &e))?;
     let superblock = geometry.superblock(lock, timings, label, super::now_ms() / 1000);
     write(&device, &geometry, &superblock).map_err(|e| {
@@ -81,12 +86,16 @@ pub fn run(args: &InitArgs, ui: &mut Ui) -> Result<(), Failure> {
         stride,
         size: superblock.total,
         used: geometry.free_area().start + u64::from(ondisk::superblock::SUPERBLOCK_BYTES),
+        reasons: chosen.reasons,
     };
     drop(device);
     ControlVolume::open(&target.path, Access::Read)?;
     target.keep();
     if lock == LockKind::Ofd {
         ui.remark("lock ofd: it keeps clients apart only within one kernel, or on a file system with coherent locks");
+    }
+    for reason in &made.reasons {
+        ui.remark(reason);
     }
     ui.show(&made, words);
     Ok(())
@@ -139,20 +148,9 @@ fn timings(args: &InitArgs) -> Result<Timings, Failure> {
     }
 }
 
-fn lock_kind(choice: LockChoice) -> Result<LockKind, Failure> {
-    let not_built = |word: &str| {
-        Err(Failure::failed(
-            format!("lock kind {word} is not built yet"),
-            "this volctl has the lock kinds bakery and ofd",
-            "use --lock bakery: it is safe on every shared block device",
-        ))
-    };
-    match choice {
-        LockChoice::Auto | LockChoice::Bakery => Ok(LockKind::Bakery),
-        LockChoice::Ofd => Ok(LockKind::Ofd),
-        LockChoice::Pr => not_built("pr"),
-        LockChoice::Caw => not_built("caw"),
-    }
+/// The kinds whose control volumes have a region for the semaphore.
+fn has_word(lock: LockKind) -> bool {
+    matches!(lock, LockKind::Pr | LockKind::Caw)
 }
 
 /// 16M, or what the asked-for geometry needs.

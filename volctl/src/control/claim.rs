@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use lockdriver::logon::{Claimed, Host, Logon, LogonError, LogonRequest, LogonStep};
 use lockdriver::semaphore::WriteResult;
-use ondisk::{CommitNo, DaemonId, Incarnation, SlotIndex};
+use ondisk::{CommitNo, DaemonId, Incarnation, LockKind, SlotIndex};
 
 use super::beater::Written;
 use super::machine::Machine;
+use super::membership::Membership;
 use super::open::ControlVolume;
 use super::session::Parts;
 use crate::wire::outcome::Failure;
@@ -73,6 +74,7 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
             }
             LogonStep::CloseOldGates(incarnation) => machine.gates_closed((claim.close_gates)(incarnation)),
             LogonStep::WriteSlot { sector, not_after } => {
+                register(parts, volume, claim.slot, sector.incarnation)?;
                 let begun = clock.now();
                 let result = match parts.beater.claim(sector, not_after) {
                     Written::Stable => WriteResult::Stable,
@@ -81,10 +83,31 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
                 };
                 machine.slot_written(result, begun, clock.now())
             }
-            LogonStep::Claimed(claimed) => return Ok(claimed),
+            LogonStep::Claimed(claimed) => {
+                expel_older(parts, claim.slot, claimed.sector.incarnation)?;
+                return Ok(claimed);
+            }
             LogonStep::Failed(why) => return Err(failure(&why)),
         };
     }
+}
+
+/// On a control volume of the kind `pr` nobody writes before it is registered, with a key that is fresh at each login.
+fn register(parts: &mut Parts, volume: &ControlVolume, slot: SlotIndex, to: Incarnation) -> Result<(), Failure> {
+    let done = parts.membership.as_ref().is_some_and(|(incarnation, _)| *incarnation == to);
+    if volume.superblock.lock == LockKind::Pr && !done {
+        parts.membership = Some((to, Membership::join(volume, slot, to)?));
+    }
+    Ok(())
+}
+
+/// The claim stands: keys that earlier logins of this slot left elsewhere go.
+fn expel_older(parts: &Parts, slot: SlotIndex, than: Incarnation) -> Result<(), Failure> {
+    let Some((_, membership)) = &parts.membership else { return Ok(()) };
+    membership.expel(&[(slot, Incarnation(than.0 - 1))]).map_err(|e| {
+        let why = format!("an earlier login of this client may still write the control volume: {e}");
+        Failure::failed("no log-on", why, "try again; see the device's keys")
+    })
 }
 
 fn polled(parts: &mut Parts, clock: &dyn Machine, machine: &mut Logon) -> LogonStep {

@@ -100,6 +100,7 @@ impl Session {
             // The lock may be of a kind that can be lost; and others may have judged this login dead meanwhile.
             self.retest(semaphore)?;
             self.admitted(tenure)?;
+            self.expel(&tenure.reap)?;
         }
         for write in writes {
             let known = match self.beater.block(write.offset, &write.bytes, true) {

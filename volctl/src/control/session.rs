@@ -9,10 +9,11 @@ use lockdriver::lease::{Confirmation, GrantsSeen, Lease, LeaseChange, LeaseEnd};
 use lockdriver::logon::{Claimed, mend_unused_sector};
 use lockdriver::poll::{Me, OwnSlot};
 use lockdriver::semaphore::{self, Semaphore};
-use ondisk::{ClientPage, CommitNo, GrantState, SlotSector};
+use ondisk::{ClientPage, CommitNo, GrantState, Incarnation, SlotSector};
 
 use super::beater::{Beater, BeaterSetup, Doubts, Written};
 use super::machine;
+use super::membership::Membership;
 use super::open::ControlVolume;
 use super::view::View;
 use crate::engine::World;
@@ -39,6 +40,10 @@ pub struct Session {
     pub(super) beats_told: AtomicU64,
     /// Logging off: no transaction begins any more.
     pub(super) closing: AtomicBool,
+    /// What was read as the semaphore's word last.
+    pub(super) word: Mutex<Vec<u8>>,
+    /// The host's registration; after the beater, so that a write under way still has it.
+    pub(super) membership: Option<Membership>,
 }
 
 /// What a login is made of before it has claimed its slot.
@@ -55,6 +60,8 @@ pub struct Parts {
     pub view: View,
     /// Slot writes of this host whose results nobody knows.
     pub doubts: Arc<dyn Doubts>,
+    /// The host's registration, and for which login it was made.
+    pub membership: Option<(Incarnation, Membership)>,
 }
 
 impl Parts {
@@ -79,7 +86,7 @@ impl Parts {
             rules: volume.rules,
         })?;
         let view = View::new(&volume);
-        Ok(Self { volume, deadline, beater, lease, view, doubts })
+        Ok(Self { volume, deadline, beater, lease, view, doubts, membership: None })
     }
 }
 
@@ -96,16 +103,14 @@ impl Session {
     /// A login whose claim stands.
     ///
     /// # Errors
-    /// When the lease has run out meanwhile, or the lock kind is not built.
+    /// When the lease has run out meanwhile.
     pub fn begin(parts: Parts, slot: ondisk::SlotIndex, claimed: &Claimed) -> Result<Self, Failure> {
         let sector: &SlotSector = &claimed.sector;
         let me = Me { slot, incarnation: sector.incarnation, daemon: sector.daemon_id };
         let superblock = &parts.volume.superblock;
         let mut params = semaphore::Params::new(&parts.volume.geometry, &superblock.timings, slot, sector);
         params.rules = parts.volume.rules.lock;
-        let semaphore = semaphore::open(superblock.lock, params).map_err(|e| {
-            Failure::failed("the semaphore cannot be used", e.to_string(), "make the control volume with --lock bakery")
-        })?;
+        let semaphore = semaphore::open(superblock.lock, params);
         let now = parts.volume.machine.now();
         match machine::lock(&*parts.volume.machine, &parts.lease).begin(claimed.write_begun, now) {
             LeaseChange::ExtendTo(until) if parts.deadline.extend(now, until).is_ok() => {}
@@ -126,6 +131,8 @@ impl Session {
             ended: Mutex::new(None),
             beats_told: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            word: Mutex::new(Vec::new()),
+            membership: parts.membership.map(|(_, membership)| membership),
         })
     }
 

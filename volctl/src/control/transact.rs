@@ -131,6 +131,14 @@ impl Session {
                 let result = self.ofd(op);
                 machine.ofd_done(result, self.now())
             }
+            Step::Word(op) => {
+                let result = self.exchange(op);
+                machine.word_done(result, self.now())
+            }
+            Step::Key => {
+                let result = self.registration();
+                machine.ofd_done(result, self.now())
+            }
             over @ (Step::Entered(_) | Step::Left | Step::Failed(_)) => over,
         }
     }
@@ -208,8 +216,8 @@ impl Session {
     /// Is the semaphore still ours, as far as its kind can tell?
     pub(super) fn retest(&self, machine: &mut dyn Semaphore) -> Result<(), Inside> {
         self.undoubted(machine)?;
-        let Some(op) = machine.before_commit() else { return Ok(()) };
-        let result = self.ofd(op);
+        let Some(retest) = machine.before_commit() else { return Ok(()) };
+        let result = self.still_ours(retest);
         machine
             .retested(result)
             .map_err(|why| Inside { ends: why.ends_incarnation(), failure: self.lock_failure(&why) })
@@ -222,6 +230,7 @@ impl Session {
         change: Change,
     ) -> Result<CommitNo, Inside> {
         self.retest(machine)?;
+        self.expel(&change.reaped)?;
         let base = self.view().tables().map(|t| (**t).clone()).ok_or_else(|| self.why_ended())?;
         let mut commit = Commit::with_rules(&self.volume.geometry, self.volume.rules.commit, tenure, base, change);
         loop {
@@ -249,7 +258,7 @@ impl Session {
         }
     }
 
-    fn ofd(&self, op: OfdOp) -> OfdResult {
+    pub(super) fn ofd(&self, op: OfdOp) -> OfdResult {
         let mut file = self.lock(&self.ofd);
         if file.is_none() {
             *file = std::fs::OpenOptions::new().read(true).write(true).open(&self.volume.path).ok();

@@ -2,6 +2,7 @@
 //!
 //! What is open of a volume is kept in its [`Gates`]; the engine learns only what a job's end says.
 
+mod fenced;
 mod reader;
 mod writer;
 
@@ -66,6 +67,8 @@ pub struct Gates {
     old: Vec<ReadGate>,
     writer: Option<WriteGate>,
     inflight: Option<Inflight>,
+    /// While the writer's gate is open, on devices that have reservations.
+    fence: Option<fenced::Fence>,
     /// Under which name it is mounted, whatever the tables call it by now.
     name: Option<String>,
 }

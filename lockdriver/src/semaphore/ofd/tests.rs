@@ -58,7 +58,7 @@ fn the_epoch_is_drawn_inside_and_written_before_anything_else() {
     let step = rig.poll(0.1);
     assert!(matches!(step, Step::WriteSlot { fields, durable: true } if fields.waiting && fields.ticket.0 == 6));
     assert!(matches!(rig.write(0.2), Step::Entered(t) if t.epoch.0 == 6));
-    assert_eq!(rig.ofd.before_commit(), Some(OfdOp::Retest));
+    assert_eq!(rig.ofd.before_commit(), Some(Retest::Range));
     assert!(matches!(rig.ofd.release(), Step::WriteSlot { fields, durable: false } if !fields.waiting));
     assert_eq!(rig.write(0.3), Step::Ofd(OfdOp::Unlock));
     assert_eq!(rig.ofd.ofd_done(OfdResult::NotHeld, at(0.4)), Step::Left);

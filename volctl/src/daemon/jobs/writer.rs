@@ -46,7 +46,8 @@ fn check_words(outcome: &CheckOutcome) -> String {
 impl Workshop {
     pub(super) fn mount_writer(&self, spec: &Spec, check: bool, gates: &mut Gates) -> Result<JobDone, Failure> {
         let backing = self.prove(spec, true)?;
-        let gate = self.open_gate(spec, &backing, Mode::ReadWrite)?;
+        gates.fence = self.raise_fence(spec, &backing)?;
+        let gate = self.open_gate(spec, &backing, Mode::ReadWrite).inspect_err(|_| gates.lower_fence(spec))?;
         drop(backing);
         let number = gate.number;
         let put = self.put_writer(spec, &gate.path(), check, gates);
@@ -57,6 +58,7 @@ impl Workshop {
                     return Ok(JobDone::Lost(failed(spec, "its gate does not close", &e)));
                 }
                 self.forget(spec, number);
+                gates.lower_fence(spec);
                 return Ok(JobDone::HalfMounted(failure));
             }
         };
@@ -238,6 +240,7 @@ impl Workshop {
         }
         self.forget(spec, number);
         gates.writer = None;
+        gates.lower_fence(spec);
         let check = outcome.as_ref().map(check_words);
         let (generation, modified_ms) = last.map_or((None, 0), |last| (Some(last.generation), last.modified_ms));
         JobDone::Stopped { generation, clean: true, modified_ms, check }
@@ -363,6 +366,7 @@ impl Workshop {
             Ok(last) => {
                 self.forget(spec, number);
                 gates.writer = None;
+                gates.lower_fence(spec);
                 let (generation, modified_ms) = last.map_or((None, 0), |l| (Some(l.generation), l.modified_ms));
                 JobDone::Stopped { generation, clean: true, modified_ms, check: None }
             }
@@ -382,6 +386,7 @@ impl Workshop {
             Ok(()) => {
                 self.forget(spec, number);
                 gates.writer = None;
+                gates.lower_fence(spec);
                 JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None }
             }
             Err(failure) => JobDone::Lost(failure),

@@ -1,0 +1,207 @@
+//! The fence of a volume: a reservation under which everybody reads and only the writer's host writes.
+
+use ondisk::Uuid;
+
+use super::{Commands, Fault, Held, Key, Kind};
+
+/// Registrants only: with one registrant, one host.
+const KIND: Kind = Kind::WriteRegistrants;
+
+/// Why a fence could not be raised.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FenceError {
+    /// The device has no reservations: nothing was done.
+    #[error("no reservations here: {0}")]
+    NotHere(String),
+    /// Somebody else's stand: nothing was done.
+    #[error("somebody else's reservation stands: {0}")]
+    Foreign(String),
+    /// It could not be raised, or nobody knows.
+    #[error(transparent)]
+    Failed(#[from] Fault),
+    /// It was raised, and what stands then is something else.
+    #[error("the reservation does not stand as asked for: {0}")]
+    NotAsAsked(String),
+    /// The right to raise it ended meanwhile.
+    #[error("the write privilege ended meanwhile")]
+    Over,
+}
+
+/// What stands on a device, of a table whose UUID tells own keys from foreign ones.
+fn look(on: &dyn Commands, table: Uuid) -> Result<(Vec<Key>, Option<Held>), FenceError> {
+    let keys = match on.keys() {
+        Err(Fault::Unsupported(why)) => return Err(FenceError::NotHere(why)),
+        keys => keys?.into_iter().map(Key).collect::<Vec<_>>(),
+    };
+    let held = on.reservation()?;
+    if let Some(key) = keys.iter().find(|key| key.owner(table).is_none()) {
+        return Err(FenceError::Foreign(format!("the key {key}")));
+    }
+    match held {
+        Some(held) if held.kind != KIND => Err(FenceError::Foreign(format!("{}, key {}", held.kind, Key(held.key)))),
+        held => Ok((keys, held)),
+    }
+}
+
+/// Raises the fence for `key`: every other host of this table is thrown out and what it has under way is ended; then this host
+/// alone may write. `may` is asked before each thing that hurts somebody: the write privilege must last.
+///
+/// # Errors
+/// See [`FenceError`]. After [`FenceError::NotHere`] and [`FenceError::Foreign`] everything is as it was.
+pub fn raise(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> bool) -> Result<(), FenceError> {
+    let may = || if may() { Ok(()) } else { Err(FenceError::Over) };
+    look(on, table)?;
+    may()?;
+    match on.register(0, key.0) {
+        // An earlier login of this host left its own.
+        Err(Fault::Conflict) => on.register_anyhow(key.0)?,
+        Err(Fault::Unsupported(why)) => return Err(FenceError::NotHere(why)),
+        done => done?,
+    }
+    let raised = alone(on, table, key, &may);
+    if raised.is_err() {
+        // A registrant may write: whoever has no fence must not stay one.
+        let _ = lower(on, key);
+    }
+    raised
+}
+
+fn alone(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> Result<(), FenceError>) -> Result<(), FenceError> {
+    let (keys, _) = look(on, table)?;
+    for victim in keys.into_iter().filter(|k| *k != key) {
+        may()?;
+        match on.preempt(key.0, victim.0, KIND) {
+            // Gone meanwhile, or of no known result: what counts is what stands in the end.
+            Ok(()) | Err(Fault::Conflict | Fault::Unknown(_)) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    may()?;
+    let reserved = on.reserve(key.0, KIND);
+    match stands(on, table, key) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(FenceError::NotAsAsked(match reserved {
+            Err(why) => why.to_string(),
+            Ok(()) => "another key is registered, or holds it".to_owned(),
+        })),
+        Err(why) => Err(why),
+    }
+}
+
+/// Does the fence stand: this key alone registered, and holding it?
+///
+/// # Errors
+/// When nobody knows, or somebody else's stands.
+pub fn stands(on: &dyn Commands, table: Uuid, key: Key) -> Result<bool, FenceError> {
+    let (keys, held) = look(on, table)?;
+    let alone = !keys.is_empty() && keys.iter().all(|k| *k == key);
+    Ok(alone && held == Some(Held { key: key.0, kind: KIND }))
+}
+
+/// Takes the fence away: with its holder's registration the reservation goes, too.
+///
+/// # Errors
+/// The device's. [`Fault::Conflict`]: it was not this host's any more.
+pub fn lower(on: &dyn Commands, key: Key) -> Result<(), Fault> {
+    on.register(key.0, 0)
+}
+
+/// Who is registered and what is reserved, for people; None: nothing is.
+///
+/// # Errors
+/// The device's.
+pub fn describe(on: &dyn Commands, table: Uuid) -> Result<Option<String>, Fault> {
+    let (keys, held) = (on.keys()?, on.reservation()?);
+    if keys.is_empty() && held.is_none() {
+        return Ok(None);
+    }
+    let whose = |key: &u64| match Key(*key).owner(table) {
+        Some((slot, incarnation)) => format!("{} (slot {slot}, login {incarnation})", Key(*key)),
+        None => format!("{} (foreign)", Key(*key)),
+    };
+    let keys: Vec<String> = keys.iter().map(whose).collect();
+    let held = held.map_or_else(|| "no reservation".to_owned(), |h| format!("{} held by {}", h.kind, whose(&h.key)));
+    Ok(Some(format!("{held}; registered: {}", keys.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use ondisk::{Incarnation, SlotIndex};
+
+    use super::super::target::{Lies, Path, Target};
+    use super::*;
+    use crate::device::{AlignedBuf, BlockDevice, Durability, MemoryDevice};
+
+    const TABLE: Uuid = Uuid::from_u128(77);
+
+    fn target() -> Target {
+        Target::new(MemoryDevice::new(4096, 512))
+    }
+
+    fn key(slot: u16, incarnation: u64) -> Key {
+        Key::of(TABLE, SlotIndex(slot), Incarnation(incarnation))
+    }
+
+    fn up(path: &Path, key: Key) -> Result<(), FenceError> {
+        raise(path, TABLE, key, &|| true)
+    }
+
+    fn writes(path: &Path) -> bool {
+        path.write_at(0, &AlignedBuf::zeroed(512), Durability::Plain).is_ok()
+    }
+
+    #[test]
+    fn behind_a_fence_only_its_host_writes_and_everybody_reads() {
+        let target = target();
+        let (a, b) = (target.path(1), target.path(2));
+        up(&a, key(0, 1)).unwrap();
+        assert!(stands(&a, TABLE, key(0, 1)).unwrap() && stands(&b, TABLE, key(0, 1)).unwrap());
+        assert!(writes(&a) && !writes(&b));
+        b.read_at(0, &mut AlignedBuf::zeroed(512)).unwrap();
+        assert!(describe(&b, TABLE).unwrap().unwrap().contains("slot 0, login 1"));
+        lower(&a, key(0, 1)).unwrap();
+        assert!(writes(&b) && describe(&b, TABLE).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_takeover_throws_the_old_writer_out_first() {
+        let target = target();
+        let (a, b) = (target.path(1), target.path(2));
+        up(&a, key(0, 1)).unwrap();
+        up(&b, key(1, 4)).unwrap();
+        assert!(!writes(&a) && writes(&b) && !stands(&a, TABLE, key(0, 1)).unwrap());
+        assert!(matches!(lower(&a, key(0, 1)), Err(Fault::Conflict)), "a late lowering changes nothing");
+        assert!(!writes(&a) && writes(&b));
+        // A host that was registered and held nothing goes, too.
+        target.path(3).register(0, key(2, 1).0).unwrap();
+        assert!(writes(&target.path(3)));
+        up(&b, key(1, 6)).unwrap();
+        assert!(!writes(&target.path(3)) && stands(&b, TABLE, key(1, 6)).unwrap());
+    }
+
+    #[test]
+    fn a_privilege_that_ended_throws_nobody_out() {
+        let target = target();
+        let (a, b) = (target.path(1), target.path(2));
+        up(&a, key(0, 1)).unwrap();
+        for asked in 0..3 {
+            let left = std::cell::Cell::new(asked);
+            let may = || left.replace(left.get() - 1) > 0;
+            let late = raise(&b, TABLE, key(1, 1), &may);
+            assert!(matches!(late, Err(FenceError::Over)), "{asked}: {late:?}");
+            assert!(asked == 2 || (writes(&a) && !writes(&b)), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_is_somebody_elses_is_named_and_stays() {
+        let target = target();
+        target.path(9).register(0, 0xabc).unwrap();
+        assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::Foreign(_))));
+        assert_eq!(target.path(1).keys().unwrap(), [0xabc]);
+        target.restart();
+        target.lie(Lies { no_reservations: true, ..Lies::default() });
+        assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::NotHere(_))));
+    }
+}

@@ -1,0 +1,259 @@
+//! A host's registration on a control volume of the kind `pr`: only registered hosts may write it.
+//!
+//! A registration belongs to the host's path and not to a process, so the logins of one host share one key: the client's
+//! daemon brings its own, an administration slot uses what is there. Two files in the run directory say who does: one
+//! with the key, locked for moments, and one that each login holds shared.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lockdriver::device::{AlignedBuf, BlockDevice, Durability};
+use lockdriver::reservation::{Commands, Fault, Key, Kind, refused_by_reservation};
+use lockdriver::semaphore::OfdResult;
+use nix::fcntl::{Flock, FlockArg};
+use ondisk::{Incarnation, SlotIndex, Uuid};
+
+use super::host::run_dir;
+use super::open::{ControlVolume, read};
+use crate::wire::outcome::Failure;
+
+/// The reservation of a control volume.
+const KIND: Kind = Kind::WriteAllRegistrants;
+
+/// A registration that lasts as long as the value, or as the last login of this host that shares it.
+pub struct Membership {
+    device: Arc<dyn BlockDevice>,
+    table: Uuid,
+    key: Key,
+    run: PathBuf,
+    file: File,
+    users: Option<Flock<File>>,
+    /// A write of this host was refused before it registered: the device does what reservations are for.
+    pub proven: bool,
+}
+
+impl std::fmt::Debug for Membership {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Membership").field("key", &self.key).field("proven", &self.proven).finish_non_exhaustive()
+    }
+}
+
+fn commands(device: &dyn BlockDevice) -> Result<&dyn Commands, Fault> {
+    device.commands().ok_or_else(|| Fault::Unsupported("this is no block device".to_owned()))
+}
+
+fn fails(what: &str, fault: &Fault) -> Failure {
+    Failure::failed(
+        "no log-on",
+        format!("the control volume is of the kind pr, and {what}: {fault}"),
+        "attach it as a whole disk through a path that knows persistent reservations",
+    )
+}
+
+fn no_file(e: &std::io::Error) -> Failure {
+    let why = format!("the host's key has no file in {}: {e}", run_dir().display());
+    Failure::failed("no log-on", why, "run it as root; /run must be writable")
+}
+
+/// Opens one of the two files; they are never removed, since others may hold them.
+fn open(run: &Path, table: Uuid, ending: &str) -> std::io::Result<File> {
+    std::fs::create_dir_all(run)?;
+    let path = run.join(format!("{table}.{ending}"));
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+}
+
+/// What is registered, sorted by whose it is.
+fn foreign_key(table: Uuid, keys: &[u64]) -> Option<Key> {
+    keys.iter().map(|key| Key(*key)).find(|key| key.owner(table).is_none())
+}
+
+fn refuse_foreign(table: Uuid, commands: &dyn Commands) -> Result<(), Failure> {
+    let keys = commands.keys().map_err(|e| fails("its keys cannot be read", &e))?;
+    let held = commands.reservation().map_err(|e| fails("its reservation cannot be read", &e))?;
+    let other =
+        held.filter(|held| held.kind != KIND).map(|held| format!("a reservation {} of {}", held.kind, Key(held.key)));
+    match other.or_else(|| foreign_key(table, &keys).map(|key| format!("the key {key}"))) {
+        None => Ok(()),
+        Some(what) => Err(Failure::refused(
+            "no log-on",
+            format!("rule reservation: somebody else's stands on the control volume: {what}"),
+            "end it where it was made; volctl never breaks what is not its own",
+        )),
+    }
+}
+
+impl Membership {
+    /// Registers this host, with the key of this login; an administration slot takes the key that the host has.
+    ///
+    /// # Errors
+    /// Somebody else's keys or reservation; a device that does not do it, or lets those write who may not.
+    pub fn join(volume: &ControlVolume, slot: SlotIndex, incarnation: Incarnation) -> Result<Self, Failure> {
+        Self::join_at(&run_dir(), volume, slot, incarnation)
+    }
+
+    fn join_at(run: &Path, volume: &ControlVolume, slot: SlotIndex, incarnation: Incarnation) -> Result<Self, Failure> {
+        let table = volume.superblock.uuid;
+        let device = Arc::clone(&volume.device);
+        let on = commands(&*device).map_err(|e| fails("this path cannot do it", &e))?;
+        refuse_foreign(table, on)?;
+        let moment = open(run, table, "key").and_then(|f| lock(f, FlockArg::LockExclusive)).map_err(|e| no_file(&e))?;
+        let file = moment.try_clone().map_err(|e| no_file(&e))?;
+        let users = open(run, table, "key.users").map_err(|e| no_file(&e))?;
+        let (users, alone) = match Flock::lock(users, FlockArg::LockExclusiveNonblock) {
+            Ok(alone) => (alone, true),
+            Err((users, _)) => (lock(users, FlockArg::LockShared).map_err(|e| no_file(&e))?, false),
+        };
+        let shared = (!alone && volume.geometry.is_admin(slot)).then(|| read_key(&file)).flatten();
+        let (key, proven) = match shared {
+            Some(key) => (key, false),
+            None => {
+                let key = Key::of(table, slot, incarnation);
+                let proven = register(volume, on, key)?;
+                write_key(&file, key).map_err(|e| no_file(&e))?;
+                (key, proven)
+            }
+        };
+        // Nobody else takes it exclusively before the file with the key is let go.
+        users.relock(FlockArg::LockShared).map_err(|e| no_file(&e.into()))?;
+        drop(moment);
+        let device = Arc::clone(&device);
+        let member = Self { device, table, key, run: run.to_owned(), file, users: Some(users), proven };
+        reserve(on, key)?;
+        match member.stands() {
+            OfdResult::Held => Ok(member),
+            _ => Err(Failure::failed(
+                "no log-on",
+                "this host registered on the control volume, and its key is not there",
+                "try again; if it stays so, make the control volume anew with --lock bakery",
+            )),
+        }
+    }
+
+    /// Is the key that this host has now registered, and does the reservation stand?
+    pub fn stands(&self) -> OfdResult {
+        let Ok(on) = commands(&*self.device) else { return OfdResult::Failed };
+        let (Ok(keys), Ok(held)) = (on.keys(), on.reservation()) else { return OfdResult::Failed };
+        let reserved = held.is_some_and(|held| held.kind == KIND);
+        if reserved && keys.contains(&self.now().0) { OfdResult::Held } else { OfdResult::NotHeld }
+    }
+
+    /// The key of this host: another login of it may have brought a newer one.
+    fn now(&self) -> Key {
+        read_key(&self.file).unwrap_or(self.key)
+    }
+
+    /// Throws out the keys of these logins and of earlier ones in their slots, and ends their commands. The own host cannot be.
+    ///
+    /// # Errors
+    /// When one of them is registered still, or nobody knows: then they may still write.
+    pub fn expel(&self, logins: &[(SlotIndex, Incarnation)]) -> Result<(), Fault> {
+        let on = commands(&*self.device)?;
+        let own = self.now();
+        let theirs = |key: &Key| {
+            *key != own && logins.iter().any(|(slot, incarnation)| key.is_up_to(self.table, *slot, *incarnation))
+        };
+        let left = || on.keys().map(|keys| keys.into_iter().map(Key).filter(theirs).collect::<Vec<_>>());
+        for victim in left()? {
+            tracing::warn!(event = "reservation.preempted", key = %victim, "a client that was passed may write no more");
+            match on.preempt(own.0, victim.0, KIND) {
+                // Gone meanwhile, or of no known result: what counts is whether it is registered still.
+                Ok(()) | Err(Fault::Conflict | Fault::Unknown(_)) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        match left()?.first() {
+            None => Ok(()),
+            Some(key) => Err(Fault::Unknown(format!("{key} stays registered"))),
+        }
+    }
+}
+
+impl Membership {
+    fn leave(&mut self) -> std::io::Result<()> {
+        let moment = lock(open(&self.run, self.table, "key")?, FlockArg::LockExclusive)?;
+        let Some(users) = self.users.take() else { return Ok(()) };
+        let last = users.relock(FlockArg::LockExclusiveNonblock).is_ok();
+        if last {
+            let key = self.now();
+            if let Ok(on) = commands(&*self.device) {
+                on.register(key.0, 0).map_err(std::io::Error::other)?;
+            }
+            self.file.set_len(0)?;
+        }
+        drop(users);
+        drop(moment);
+        Ok(())
+    }
+}
+
+impl Drop for Membership {
+    /// The last login of this host takes the key away, so that what it left under way is refused.
+    fn drop(&mut self) {
+        if let Err(error) = self.leave() {
+            tracing::warn!(event = "reservation.stays", key = %self.key, %error, "the own key could not be taken away");
+        }
+    }
+}
+
+fn lock(file: File, how: FlockArg) -> std::io::Result<Flock<File>> {
+    Flock::lock(file, how).map_err(|(_, e)| e.into())
+}
+
+fn read_key(file: &File) -> Option<Key> {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Some(Key(u64::from_le_bytes(bytes))).filter(|key| key.0 != 0)
+}
+
+fn write_key(file: &File, key: Key) -> std::io::Result<()> {
+    file.write_all_at(&key.0.to_le_bytes(), 0)
+}
+
+/// Registers the key in the place of whatever this host's path had. True: a write was refused before.
+fn register(volume: &ControlVolume, on: &dyn Commands, key: Key) -> Result<bool, Failure> {
+    let guarded = on.reservation().map_err(|e| fails("its reservation cannot be read", &e))?.is_some();
+    let refused = if guarded { test_write(volume)? } else { false };
+    match on.register(0, key.0) {
+        Ok(()) if guarded && !refused => {
+            let _ = on.register(key.0, 0);
+            Err(Failure::refused(
+                "no log-on",
+                "rule reservation: the device let this host write although it was not registered",
+                "its reservations are worth nothing: make the control volume anew with --lock bakery",
+            ))
+        }
+        Ok(()) => Ok(guarded),
+        // An earlier login of this host, perhaps before it was reborn: a key outlives its host.
+        Err(Fault::Conflict) => on.register_anyhow(key.0).map(|()| false).map_err(|e| fails("it takes no key", &e)),
+        Err(e) => Err(fails("it takes no key", &e)),
+    }
+}
+
+/// Writes what stands there already where nobody else writes; true: it was refused by the reservation.
+fn test_write(volume: &ControlVolume) -> Result<bool, Failure> {
+    let failed = |e: std::io::Error| fails("a test write failed", &Fault::Unknown(e.to_string()));
+    let Some(place) = volume.geometry.semaphore_word() else { return Ok(false) };
+    let len = usize::try_from(volume.device.sector_bytes()).expect("a sector fits memory");
+    let block = AlignedBuf::copy_of(&read(&*volume.device, place.offset, len).map_err(failed)?);
+    match volume.device.write_at(place.offset, &block, Durability::Plain) {
+        Ok(()) => Ok(false),
+        Err(e) if refused_by_reservation(&e) => Ok(true),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// The reservation, which another registrant may have taken already.
+fn reserve(on: &dyn Commands, key: Key) -> Result<(), Failure> {
+    let done = on.reserve(key.0, KIND);
+    match on.reservation() {
+        Ok(Some(held)) if held.kind == KIND => Ok(()),
+        Ok(_) => Err(fails("no reservation stands", &done.err().unwrap_or(Fault::Conflict))),
+        Err(e) => Err(fails("its reservation cannot be read", &e)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
