@@ -2,6 +2,7 @@
 //! simulated clocks, with everything going wrong that the assumptions of `docs/safety.md` allow. One seed is one run, for
 //! ever. What is simulated and what is real: `docs/simulator.md`.
 
+mod course;
 mod daemon;
 mod disk;
 mod faults;

@@ -35,7 +35,9 @@ fn one_seed_is_one_run_for_ever() {
 #[test]
 fn seeds_that_once_failed_are_mended() {
     for (seed, why) in seeds() {
-        assert_eq!(run(Plan::of(seed, None, None), false).broken, None, "seed {seed}: {why}");
+        for clients in [None, Some(8)] {
+            assert_eq!(run(Plan::of(seed, clients, None), false).broken, None, "seed {seed}: {why}");
+        }
     }
 }
 

@@ -29,6 +29,9 @@ impl Engine {
                 let over = volume.release.is_none() && volume.writer == Writer::None;
                 over.then(|| format!("{name} is released"))
             }
+            Waiting::Refreshed(_) if matches!(volume.writer, Writer::Writing(_)) => {
+                Some(format!("{name} is yours: mounted read-write"))
+            }
             Waiting::Refreshed(generation) => volume
                 .mounted
                 .filter(|seen| seen >= generation)
@@ -43,7 +46,7 @@ impl Engine {
         }
         let failed = match (&waiter.what, &volume.failure) {
             (Waiting::Mounted | Waiting::Unmounted | Waiting::Refreshed(_), Some(f)) => Some(f.failure.clone()),
-            (Waiting::Mounted, None)
+            (Waiting::Mounted | Waiting::Refreshed(_), None)
                 if volume.reason.is_some() && volume.announced.is_none() && volume.job.is_none() =>
             {
                 let why = volume.reason.clone().unwrap_or_default();

@@ -219,6 +219,18 @@ fn a_refresh_that_fails_keeps_the_old_generation() {
     assert!(desk.own().holds(generation(20, 1)) && !desk.own().holds(generation(20, 2)));
 }
 
+/// A run of the simulator found a refresh that waited a minute for a volume that its user had unmounted meanwhile.
+#[test]
+fn a_refresh_of_what_goes_away_is_refused_at_once() {
+    let mut desk = reader();
+    desk.settle();
+    alice_says(&mut desk, generation(20, 2), generation(20, 1));
+    desk.command(Command::Unmount { volume: "v0".into() });
+    let id = desk.command(Command::Refresh { volume: "v0".into() });
+    desk.settle();
+    assert!(desk.failure(id).why.contains("unmounted by the user"));
+}
+
 #[test]
 fn what_is_still_read_stays_held_until_its_gate_is_closed() {
     let mut desk = reader();
