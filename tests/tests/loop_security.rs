@@ -276,8 +276,9 @@ fn loop_a_user_who_floods_the_socket_is_alone_in_that() {
     }
     alice.write_access("footage");
     let _ = alice.cli(&["release", "footage"]).ok();
-    // At most sixteen connections, each with its socket, a clone of it, and the bell of a call.
-    assert!(most < descriptors + 16 * 3 + 24, "{most} descriptors, {descriptors} before");
+    // At most sixteen connections, each with its socket, a clone of it, and the bell of a call; those that are being turned
+    // away, and the daemon's own work. Without a bound for each user it would be all sixty-four.
+    assert!(most < descriptors + 16 * 3 + 60, "{most} descriptors, {descriptors} before");
     assert!(count(&alice, "task") < 60, "{} threads", count(&alice, "task"));
     drop(flood);
     studio.wait_until("all of it is gone", SOON, || count(&alice, "fd") <= descriptors + 6);
