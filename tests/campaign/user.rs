@@ -1,6 +1,7 @@
 //! The people: at each client one who asks for the volume, writes while it may, answers the others, and gives it back.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,7 +109,14 @@ impl Crowd {
 
     /// Fills whatever is free on the volume.
     pub(crate) fn fill(&self, client: &Client) -> bool {
-        let Ok(file) = File::create(client.path(VOLUME, FILLER)) else { return false };
+        let path = client.path(VOLUME, FILLER);
+        let Ok(file) = File::create(&path) else { return false };
+        // Once guardian and mount root are gone, root writes into the plain directory, and would fill the host's own disk.
+        let on = |metadata: std::io::Result<std::fs::Metadata>| metadata.ok().map(|m| m.dev());
+        if on(file.metadata()) == on(std::fs::metadata(client.config())) {
+            let _ = std::fs::remove_file(&path);
+            return false;
+        }
         let (mut at, mut step) = (0, 16 << 20);
         while step >= 4096 {
             match fallocate(&file, FallocateFlags::empty(), at, step) {

@@ -128,6 +128,9 @@ impl World {
         self.note(|_| "trouble is over".into());
         self.calm = true;
         self.after(self.plan.timings.dead(), Event::Look);
+        // What was sent down a path that was away comes back when it would have.
+        let hangs = self.hosts.iter().map(|h| h.path_until.saturating_sub(self.now)).max().unwrap_or(0);
+        self.settled_by += hangs;
         for host in 0..self.hosts.len() {
             let strange = host >= self.plan.clients;
             let own = &mut self.hosts[host];

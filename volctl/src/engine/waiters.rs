@@ -29,7 +29,7 @@ impl Engine {
                 let over = volume.release.is_none() && volume.writer == Writer::None;
                 over.then(|| format!("{name} is released"))
             }
-            Waiting::Refreshed(_) if matches!(volume.writer, Writer::Writing(_)) => {
+            Waiting::Refreshed(_) | Waiting::Mounted if matches!(volume.writer, Writer::Writing(_)) => {
                 Some(format!("{name} is yours: mounted read-write"))
             }
             Waiting::Refreshed(generation) => volume
@@ -37,14 +37,21 @@ impl Engine {
                 .filter(|seen| seen >= generation)
                 .map(|seen| format!("{name} is current: generation {seen}")),
             Waiting::Mounted => volume.mounted.map(|seen| format!("{name} is mounted read-only, generation {seen}")),
-            Waiting::Unmounted => (volume.mounted.is_none() && volume.announced.is_none() && volume.job.is_none())
-                .then(|| format!("{name} is not mounted any more")),
+            Waiting::Unmounted => {
+                let gone = volume.mounted.is_none() && volume.announced.is_none() && volume.job.is_none();
+                (gone && volume.writer == Writer::None).then(|| format!("{name} is not mounted any more"))
+            }
         };
         if let Some(text) = done {
             self.done(waiter.id, &name, text);
             return None;
         }
         let failed = match (&waiter.what, &volume.failure) {
+            (Waiting::Unmounted, _) if matches!(volume.writer, Writer::Writing(_)) => Some(Failure::refused(
+                format!("{name} is not unmounted"),
+                "it was asked for before, and this client has the write privilege by now",
+                format!("release it: `volctl release {name}`"),
+            )),
             (Waiting::Mounted | Waiting::Unmounted | Waiting::Refreshed(_), Some(f)) => Some(f.failure.clone()),
             (Waiting::Mounted | Waiting::Refreshed(_), None)
                 if volume.reason.is_some() && volume.announced.is_none() && volume.job.is_none() =>

@@ -219,6 +219,19 @@ fn a_refresh_that_fails_keeps_the_old_generation() {
     assert!(desk.own().holds(generation(20, 1)) && !desk.own().holds(generation(20, 2)));
 }
 
+/// Runs of the simulator found commands that waited a minute for what the write privilege had made needless meanwhile.
+#[test]
+fn whoever_waits_for_a_mount_hears_that_the_volume_is_the_own_one_by_now() {
+    let mut desk = reader();
+    desk.settle();
+    alice_says(&mut desk, generation(20, 2), generation(20, 1));
+    desk.request(None);
+    let id = desk.command(Command::Refresh { volume: "v0".into() });
+    desk.table().writer = None;
+    desk.settle();
+    assert!(matches!(desk.told(id), Some(Reply::Done { .. })), "{:?}", desk.told(id));
+}
+
 /// A run of the simulator found a refresh that waited a minute for a volume that its user had unmounted meanwhile.
 #[test]
 fn a_refresh_of_what_goes_away_is_refused_at_once() {
