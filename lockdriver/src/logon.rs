@@ -70,17 +70,18 @@ impl LogonRequest {
     fn margin(&self) -> Duration {
         self.dead.saturating_sub(self.lease)
     }
+}
 
-    /// How long after the read that it rests on a claim may still be submitted.
-    fn fresh(&self) -> Duration {
-        self.margin() / 8
-    }
+/// How long after the read that it rests on a claim may still be submitted.
+fn fresh(margin: Duration) -> Duration {
+    margin / 8
+}
 
-    /// How long a claim waits before it is read back: by then every other claim has landed that rests on a read from
-    /// before it. One is submitted within `fresh` of its read, and lands within `margin` of that (assumption A3).
-    fn wait(&self) -> Duration {
-        self.margin() + self.fresh()
-    }
+/// How long a claim of a slot that another host left waits before it is read back: by then every other claim has landed that
+/// rests on a read from before it. One is submitted within an eighth of `margin` of its read, and lands within `margin` of
+/// that (assumption A3).
+pub fn claim_wait(margin: Duration) -> Duration {
+    margin + fresh(margin)
 }
 
 /// What the driver is to do next.
@@ -306,7 +307,7 @@ impl Logon {
         if claim.first_way || claim.renewed || !self.request.rules.claim_waits_margin {
             LogonStep::Poll
         } else {
-            LogonStep::WaitThenPoll(self.request.wait() + Duration::from_millis(1))
+            LogonStep::WaitThenPoll(claim_wait(self.request.margin()) + Duration::from_millis(1))
         }
     }
 
@@ -345,7 +346,7 @@ impl Logon {
             renewed: false,
         };
         self.phase = Phase::Writing(claim);
-        LogonStep::WriteSlot { sector, not_after: poll.begun + self.request.fresh() }
+        LogonStep::WriteSlot { sector, not_after: poll.begun + fresh(self.request.margin()) }
     }
 
     /// A slot that goes on changing belongs to a daemon that lives.
@@ -442,7 +443,7 @@ impl Logon {
         let after = if at_once || !self.request.rules.claim_waits_margin {
             claim.written
         } else {
-            claim.written + self.request.wait()
+            claim.written + claim_wait(self.request.margin())
         };
         if poll.begun < after || (!at_once && poll.begun == after) {
             return LogonStep::WaitThenPoll(after.saturating_sub(poll.begun) + Duration::from_millis(1));

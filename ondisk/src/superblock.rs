@@ -120,12 +120,6 @@ impl Timings {
         self.dead().saturating_sub(self.lease())
     }
 
-    /// How long a claim of a slot that another host left waits before it is read back: every claim that rests on a read from
-    /// before it is submitted within an eighth of `margin`, and lands within `margin` (assumption A3).
-    pub fn claim_wait(&self) -> Duration {
-        self.margin() + self.margin() / 8
-    }
-
     /// The first rule of section 6 that these timings break, in words.
     pub fn broken_rule(&self) -> Option<&'static str> {
         let margin = self.dead_ms.saturating_sub(self.lease_ms);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lockdriver::device::Access;
 use lockdriver::guardian::{Guardian, SpawnConfig, end_old};
-use lockdriver::logon::{Claimed, names_lock_of};
+use lockdriver::logon::{Claimed, claim_wait, names_lock_of};
 use lockdriver::poll::SlotReading;
 use lockdriver::tables::cells;
 use lockdriver::transaction::Change;
@@ -203,11 +203,13 @@ fn claim_slot(
     let number = lock.1 - volume.superblock.max_clients;
     let waiting = |_: &str, _: Duration| {
         let (time, why) = match wait {
-            Wait::Dead => (timings.dead() + timings.claim_wait(), "a command elsewhere left it without logging off"),
+            Wait::Dead => {
+                (timings.dead() + claim_wait(timings.margin()), "a command elsewhere left it without logging off")
+            }
             Wait::Unsettled => {
                 (timings.margin(), "a command before ended within its write to it, which may still arrive")
             }
-            Wait::Margin | Wait::None => (timings.claim_wait(), "this machine has not used it before"),
+            Wait::Margin | Wait::None => (claim_wait(timings.margin()), "this machine has not used it before"),
         };
         let time = format_duration(time);
         notes.borrow_mut()(&format!("waiting up to {time} for administration slot {number}: {why}"));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockdriver::logon::{Claimed, Host, Logon, LogonError, LogonRequest, LogonStep};
+use lockdriver::logon::{Claimed, Host, Logon, LogonError, LogonRequest, LogonStep, claim_wait};
 use lockdriver::semaphore::WriteResult;
 use ondisk::{CommitNo, DaemonId, Incarnation, LockKind, SlotIndex};
 
@@ -67,7 +67,7 @@ pub fn claim(parts: &mut Parts, volume: &ControlVolume, claim: Claim<'_>) -> Res
             LogonStep::WaitThenPoll(wait) => {
                 if !told && wait >= timings.poll() {
                     told = true;
-                    (claim.waiting)("the slot is being proven free", timings.dead() + timings.claim_wait());
+                    (claim.waiting)("the slot is being proven free", timings.dead() + claim_wait(timings.margin()));
                 }
                 clock.sleep(wait.min(timings.poll()));
                 polled(parts, clock, &mut machine)

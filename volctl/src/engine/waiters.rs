@@ -29,9 +29,6 @@ impl Engine {
                 let over = volume.release.is_none() && volume.writer == Writer::None;
                 over.then(|| format!("{name} is released"))
             }
-            Waiting::Refreshed(_) | Waiting::Mounted if matches!(volume.writer, Writer::Writing(_)) => {
-                Some(format!("{name} is yours: mounted read-write"))
-            }
             Waiting::Refreshed(generation) => volume
                 .mounted
                 .filter(|seen| seen >= generation)
@@ -136,9 +133,10 @@ impl Engine {
         "it is not done yet".into()
     }
 
-    /// The write privilege has come: whoever waits for it hears so at once, whatever happens to it next.
+    /// The write privilege has come: whoever waits for it, or for less, hears so at once, whatever happens to it next.
     pub(crate) fn tell_granted(&mut self, volume: &Volume) {
-        let waits = |w: &Waiter| w.volume == volume.uuid && matches!(w.what, Waiting::Write { .. });
+        let served = |what: &Waiting| matches!(what, Waiting::Write { .. } | Waiting::Mounted | Waiting::Refreshed(_));
+        let waits = |w: &Waiter| w.volume == volume.uuid && served(&w.what);
         let ids: Vec<CommandId> = self.waiters.iter().filter(|w| waits(w)).map(|w| w.id).collect();
         self.waiters.retain(|w| !waits(w));
         for id in ids {
