@@ -245,13 +245,20 @@ impl Session {
         self.lock(&self.view)
     }
 
+    /// An administration slot never holds one, and no incarnation does before its log-on is committed: that may have to wait
+    /// for the death time of a slot that nobody can read, longer than one lease.
+    fn may_hold_grants(&self, view: &View) -> bool {
+        let recorded = view.tables().and_then(|t| t.client(self.me.slot)).map(|record| record.logged_on);
+        !self.volume.geometry.is_admin(self.me.slot) && recorded.is_some_and(|known| known >= self.me.incarnation)
+    }
+
     fn confirm(&self, view: &View) {
         let poll = view.decoder.poll();
         if self.volume.rules.standstill_ends && view.stood > self.volume.superblock.timings.margin() / 2 {
             self.end(LeaseEnd::StoodStill);
         }
-        // An administration slot has no grants: others' commits, while it waits for the semaphore, do not end its lease.
-        let grants = (!self.volume.geometry.is_admin(self.me.slot)).then(|| match view.tables() {
+        // Whoever holds no grant needs no word on it: while it waits for the semaphore, others' commits do not end its lease.
+        let grants = self.may_hold_grants(view).then(|| match view.tables() {
             Some(tables) => {
                 let revoked = tables.volumes.iter().flatten().filter_map(|t| t.writer).any(|g| {
                     g.state == GrantState::Revoked && g.slot == self.me.slot && g.incarnation == self.me.incarnation

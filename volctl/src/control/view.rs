@@ -9,7 +9,7 @@ use lockdriver::poll::PollDecoder;
 use lockdriver::tables::{IoResult, LoadStep, Loader, Tables};
 use lockdriver::watch::Watch;
 use ondisk::elect::{self, SlotView};
-use ondisk::{ClientPage, CommitNo, Geometry, Incarnation, SlotIndex, Timings};
+use ondisk::{ClientPage, CommitNo, Geometry, Incarnation, SlotIndex, Timings, Verdict};
 
 use super::machine::Machine;
 use super::open::{ControlVolume, read};
@@ -221,7 +221,7 @@ impl View {
         {
             return view;
         }
-        let page = read_page(&self.geometry, &*self.device, slot).map(Arc::new);
+        let page = read_named_page(&self.geometry, &*self.device, slot, (incarnation, sequence)).map(Arc::new);
         if cached.asked != Some((incarnation, sequence)) || cached.page != page {
             self.changes += 1;
         }
@@ -247,14 +247,31 @@ impl View {
 
 /// The newer good copy of a client's page.
 pub fn read_page(geometry: &Geometry, device: &dyn BlockDevice, slot: SlotIndex) -> Option<ClientPage> {
-    let copies = [0, 1].map(|copy| {
-        let place = geometry.page_copy(slot, copy);
-        match read(device, place.offset, geometry.page_bytes()) {
-            Ok(bytes) => ClientPage::decode(&bytes, place, geometry),
-            Err(_) => ondisk::Verdict::Absent,
-        }
-    });
+    let copies = [0, 1].map(|copy| read_page_copy(geometry, device, slot, copy));
     elect::page(&copies).map(|e| e.content)
+}
+
+/// The page that a slot names: the first copy, if that is it; both were on disk before the slot named it.
+fn read_named_page(
+    geometry: &Geometry,
+    device: &dyn BlockDevice,
+    slot: SlotIndex,
+    named: (Incarnation, u64),
+) -> Option<ClientPage> {
+    let first = read_page_copy(geometry, device, slot, 0);
+    match first {
+        Verdict::Valid(page) if (page.incarnation, page.sequence) == named => Some(page),
+        first => elect::page(&[first, read_page_copy(geometry, device, slot, 1)]).map(|e| e.content),
+    }
+}
+
+fn read_page_copy(geometry: &Geometry, device: &dyn BlockDevice, slot: SlotIndex, copy: usize) -> Verdict<ClientPage> {
+    let place = geometry.page_copy(slot, copy);
+    let mut bytes = AlignedBuf::zeroed(geometry.page_bytes());
+    match device.read_at(place.offset, &mut bytes) {
+        Ok(()) => ClientPage::decode(&bytes, place, geometry),
+        Err(_) => Verdict::Absent,
+    }
 }
 
 fn damaged(findings: &[lockdriver::check::Finding]) -> Failure {
