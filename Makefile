@@ -104,7 +104,7 @@ mutants: cargo
 # The targets are functions of volctl_tests::fuzz; `make test` runs each for a moment, without a C++ compiler. New inputs go to
 # $(TARGET)/corpus; the ones worth keeping, small, to fixtures/fuzz.
 fuzz: cargo
-	RUSTFLAGS="$(COVERAGE)" CARGO_TARGET_DIR="$(abspath $(TARGET))/fuzz" \
+	COVERAGE="$(COVERAGE)" RUSTC_WRAPPER="$(abspath tests/fuzz/rustc-with-coverage)" CARGO_TARGET_DIR="$(abspath $(TARGET))/fuzz" \
 	    $(CARGO) build --release --target $(HOST) --manifest-path tests/fuzz/Cargo.toml
 	@for name in $(TARGET_NAMES); do \
 	    mkdir -p "$(TARGET)/corpus/$$name"; \

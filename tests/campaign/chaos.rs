@@ -13,6 +13,8 @@ use crate::user::Crowd;
 
 /// So many records are stable before anything breaks.
 const RECORDS_FIRST: u64 = 5;
+/// What a killed daemon has by then not left the kernel for is held back.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// A crowd that cannot agree for so long is trouble enough.
 const PATIENCE: Duration = Duration::from_secs(6);
 
@@ -76,8 +78,12 @@ impl Chaos<'_> {
         match action {
             Action::Kill(process) | Action::Stop(process) if !self.may_hit(index, *process) => false,
             Action::Kill(Process::Daemon) => {
-                let ran = client.runs();
-                client.kill();
+                let ran = Self::signal(client, Process::Daemon, Signal::SIGKILL);
+                // Not longer: what it has in the kernel may be held back until a later step lets it through.
+                let killed = Instant::now();
+                while client.runs() && killed.elapsed() < AT_ONCE {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
                 ran
             }
             Action::Start => start(client),
