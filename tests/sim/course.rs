@@ -69,13 +69,15 @@ impl World {
         // What the assumption allows, less what the medium itself needs.
         let soon = nanos(self.plan.margin()) * 4 / 5;
         let late = nanos(self.plan.timings.dead()) * 4;
-        let may_be_late = region != Region::Slot && !self.calm && self.disk.may_harm(region, block);
+        // Whenever an exchange of the word lands, it harms nothing.
+        let word = region == Region::Word;
+        let may_be_late = !self.calm && (word || region != Region::Slot && self.disk.may_harm(region, block));
         if let Some(wait) = self.outage(host) {
             if self.hosts[host].path_fails {
                 return Course { moves: Vec::new(), returns: 1_000_000, ok: false, ..course };
             }
             if wait <= soon || may_be_late {
-                let harmful = wait > soon;
+                let harmful = wait > soon && !word;
                 return Course { moves: vec![wait], returns: wait + 50_000, harmful, ..course };
             }
             return Course { moves: Vec::new(), returns: wait, ok: false, ..course };
@@ -84,7 +86,7 @@ impl World {
             return course;
         }
         let odds = self.plan.odds;
-        if self.rng.one_in(odds.split) && region != Region::Slot {
+        if self.rng.one_in(odds.split) && region != Region::Slot && !word {
             let by = course.moves[0] + 1_000_000;
             self.split(&mut course, by);
         }
@@ -92,7 +94,7 @@ impl World {
             self.count("a slow write");
             let later = may_be_late && self.rng.one_in(3);
             let wait = self.rng.between(1_000_000, if later { late } else { soon });
-            course = Course { moves: vec![wait], returns: wait + 50_000, harmful: wait > soon, ..course };
+            course = Course { moves: vec![wait], returns: wait + 50_000, harmful: wait > soon && !word, ..course };
         }
         if self.rng.one_in(odds.write_error) {
             course.ok = false;
@@ -106,12 +108,12 @@ impl World {
                 _ if may_be_late || region == Region::Slot => {
                     self.count("a write fails and lands later");
                     let wait = self.rng.between(1_000_000, if may_be_late { late } else { soon });
-                    course.harmful = may_be_late;
+                    course.harmful = may_be_late && !word;
                     course.moves = vec![wait];
                 }
                 _ => course.moves.clear(),
             }
-        } else if may_be_late && self.rng.one_in(odds.misdirected) {
+        } else if may_be_late && !word && self.rng.one_in(odds.misdirected) {
             course.astray = self.other_block(region, block);
             course.harmful = course.astray.is_some();
         }

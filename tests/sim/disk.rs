@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lockdriver::check::ReadAt;
 use lockdriver::device::{BlockDevice, Durability};
+use lockdriver::reservation::{Commands, Fault, Held, Kind, Swap};
 use ondisk::Geometry;
 
 use crate::threads::{Shared, pause};
@@ -33,6 +34,8 @@ pub(crate) enum Region {
     Page,
     /// A block of a cell.
     Cell,
+    /// The semaphore's word.
+    Word,
 }
 
 /// An I/O on its way.
@@ -45,6 +48,10 @@ pub(crate) struct Io {
     region: Region,
     offset: usize,
     data: Vec<u8>,
+    /// It lands only where this is (COMPARE AND WRITE).
+    expected: Option<Vec<u8>>,
+    /// It was not there.
+    differs: bool,
     /// It hit a sector that cannot be read.
     failed: bool,
     /// Parts that did not move yet.
@@ -99,7 +106,10 @@ impl Disk {
             g.cells()
                 .find_map(|cell| within(Region::Cell, place(g.cell_block(cell, 0, 0).offset), 4, g.cell_bytes(cell)))
         };
-        slots.or(headers).or(pages).or_else(cell).unwrap_or((Region::Other, at / SECTOR * SECTOR, SECTOR))
+        let word = || {
+            g.semaphore_area().and_then(|area| within(Region::Word, place(area.start), 1, place(area.end - area.start)))
+        };
+        slots.or(headers).or(pages).or_else(cell).or_else(word).unwrap_or((Region::Other, at / SECTOR * SECTOR, SECTOR))
     }
 
     /// May a block of this region be harmed now? One thing at a time in the tables, and in a client's page and slot.
@@ -109,7 +119,7 @@ impl Disk {
         let flying = self.flying.values().any(|io| io.write && io.harmful);
         let count = self.harmed.len();
         match region {
-            Region::Other => false,
+            Region::Other | Region::Word => false,
             Region::Header | Region::Cell => !flying && !self.harmed.iter().any(|(r, _)| tables(*r)),
             Region::Page => {
                 !flying && !self.harmed.iter().any(|(r, b)| *r == Region::Page && near(*b, self.geometry.page_bytes()))
@@ -163,7 +173,9 @@ impl ReadAt for Disk {
 }
 
 impl World {
-    fn submit(&mut self, proc: ProcId, write: bool, offset: u64, data: Vec<u8>) -> IoId {
+    fn submit(&mut self, proc: ProcId, act: Act, offset: u64, data: Vec<u8>) -> IoId {
+        let write = !matches!(act, Act::Read);
+        let expected = if let Act::Exchange { expected } = act { Some(expected) } else { None };
         let thread = self.running.expect("a simulated thread has the turn");
         let host = self.procs[proc].host;
         let at = usize::try_from(offset).expect("a small disk");
@@ -205,6 +217,8 @@ impl World {
             region,
             offset: course.astray.unwrap_or(at),
             data,
+            expected,
+            differs: false,
             failed: false,
             parts,
             returned: None,
@@ -234,10 +248,14 @@ impl World {
             return;
         }
         let bytes = io.data[from..to].to_vec();
-        let (harmful, whole, host) = (io.harmful, io.parts == 0, io.host);
+        io.differs = io.expected.as_ref().is_some_and(|expected| *expected != self.disk.bytes[range]);
+        let (harmful, whole, host, differs) = (io.harmful, io.parts == 0, io.host, io.differs);
         // Whoever stalls takes the result of a write that failed and landed late after that.
         if whole && (io.taken || self.procs[io.proc].dead) {
             self.disk.flying.remove(&id);
+        }
+        if differs {
+            return;
         }
         let (region, block, _) = self.disk.block_at(at);
         self.disk.put(at, &bytes);
@@ -289,16 +307,34 @@ impl World {
         }
     }
 
-    fn take_result(&mut self, id: IoId) -> Option<(bool, Vec<u8>)> {
+    fn take_result(&mut self, id: IoId) -> Option<Taken> {
         let io = self.disk.flying.get_mut(&id)?;
         let ok = io.returned?;
         io.taken = true;
+        let differs = io.differs;
         let data = if io.write { Vec::new() } else { std::mem::take(&mut io.data) };
         if io.parts == 0 || !io.write {
             self.disk.flying.remove(&id);
         }
-        Some((ok, data))
+        Some(Taken { ok, data, differs })
     }
+}
+
+/// What is asked of the disk.
+enum Act {
+    Read,
+    Write,
+    /// Lands if this is there.
+    Exchange {
+        expected: Vec<u8>,
+    },
+}
+
+/// What an issuer hears.
+struct Taken {
+    ok: bool,
+    data: Vec<u8>,
+    differs: bool,
 }
 
 /// The control volume, as one process reaches it.
@@ -312,7 +348,7 @@ pub(crate) struct SimDevice {
 }
 
 impl SimDevice {
-    fn run(&self, write: bool, offset: u64, data: Vec<u8>) -> io::Result<Vec<u8>> {
+    fn run(&self, act: Act, offset: u64, data: Vec<u8>) -> io::Result<Taken> {
         if self.shared.world().procs[self.proc].dead {
             // Its threads run out in turn, also one that never rests.
             pause(&self.shared, None, false);
@@ -321,7 +357,7 @@ impl SimDevice {
         let id = {
             let mut world = self.shared.world();
             world.progress(self.proc);
-            world.submit(self.proc, write, offset, data)
+            world.submit(self.proc, act, offset, data)
         };
         loop {
             pause(&self.shared, None, false);
@@ -330,8 +366,8 @@ impl SimDevice {
                 return Err(io::Error::other("the process is dead"));
             }
             match world.take_result(id) {
-                Some((true, data)) => return Ok(data),
-                Some((false, _)) => return Err(io::Error::other("an I/O error")),
+                Some(taken) if taken.ok => return Ok(taken),
+                Some(_) => return Err(io::Error::other("an I/O error")),
                 None => {}
             }
         }
@@ -352,13 +388,17 @@ impl BlockDevice for SimDevice {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let data = self.run(false, offset, vec![0; buf.len()])?;
-        buf.copy_from_slice(&data);
+        let taken = self.run(Act::Read, offset, vec![0; buf.len()])?;
+        buf.copy_from_slice(&taken.data);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8], _durability: Durability) -> io::Result<()> {
-        self.run(true, offset, data.to_vec()).map(drop)
+        self.run(Act::Write, offset, data.to_vec()).map(drop)
+    }
+
+    fn commands(&self) -> Option<&dyn Commands> {
+        Some(self)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -371,5 +411,50 @@ impl BlockDevice for SimDevice {
             return Err(io::Error::other("the process is dead"));
         }
         Ok(())
+    }
+}
+
+/// It has no reservations.
+fn no_reservations<T>() -> Result<T, Fault> {
+    Err(Fault::Unsupported("the simulated disk has no reservations".to_owned()))
+}
+
+impl Commands for SimDevice {
+    fn register(&self, _old: u64, _new: u64) -> Result<(), Fault> {
+        no_reservations()
+    }
+
+    fn register_anyhow(&self, _new: u64) -> Result<(), Fault> {
+        no_reservations()
+    }
+
+    fn reserve(&self, _key: u64, _kind: Kind) -> Result<(), Fault> {
+        no_reservations()
+    }
+
+    fn release(&self, _key: u64, _kind: Kind) -> Result<(), Fault> {
+        no_reservations()
+    }
+
+    fn preempt(&self, _own: u64, _victim: u64, _kind: Kind) -> Result<(), Fault> {
+        no_reservations()
+    }
+
+    fn clear(&self, _own: u64) -> Result<(), Fault> {
+        no_reservations()
+    }
+
+    fn keys(&self) -> Result<Vec<u64>, Fault> {
+        no_reservations()
+    }
+
+    fn reservation(&self) -> Result<Option<Held>, Fault> {
+        no_reservations()
+    }
+
+    fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
+        let act = Act::Exchange { expected: expected.to_vec() };
+        let taken = self.run(act, offset, new.to_vec())?;
+        Ok(if taken.differs { Swap::Differs } else { Swap::Done })
     }
 }

@@ -40,7 +40,7 @@ impl Place {
         let host = world.procs[proc].host;
         let slot = world.hosts[host].slot;
         let geometry = world.disk.geometry.clone();
-        let superblock = geometry.superblock(ondisk::LockKind::Bakery, world.plan.timings, ondisk::Label::default(), 0);
+        let superblock = geometry.superblock(world.plan.lock, world.plan.timings, ondisk::Label::default(), 0);
         let rules = world.plan.rules;
         let len = geometry.total();
         drop(world);

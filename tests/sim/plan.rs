@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ondisk::{ReadersPolicy, Timings};
+use ondisk::{LockKind, ReadersPolicy, Timings};
 use volctl::control::rules::Rules;
 use volctl::engine::Switches;
 
@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) clients: usize,
     /// What the volumes promise to their readers.
     pub(crate) volumes: Vec<ReadersPolicy>,
+    /// How the control volume is locked.
+    pub(crate) lock: LockKind,
     /// The control volume's.
     pub(crate) timings: Timings,
     /// For how long a host may hold back writes to a volume.
@@ -105,6 +107,8 @@ impl Plan {
             seed,
             clients,
             volumes,
+            // Not drawn: the runs of the other seeds stay what they were.
+            lock: if seed % 8 == 3 { LockKind::Caw } else { LockKind::Bakery },
             timings,
             inflight,
             trouble: rng.ms(8_000, 25_000),

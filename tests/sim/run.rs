@@ -271,7 +271,8 @@ fn make_world(plan: Plan, traced: bool) -> World {
     let clients = u16::try_from(plan.clients).expect("few clients");
     let count = u16::try_from(plan.volumes.len()).expect("few volumes");
     let geometry = Geometry::plan(Uuid::from_u128(7), clients, count, 512, 1 << 20).expect("a small plan");
-    let superblock = geometry.superblock(LockKind::Bakery, plan.timings, Label::default(), 0);
+    let geometry = if plan.lock == LockKind::Caw { geometry.with_semaphore().expect("a small plan") } else { geometry };
+    let superblock = geometry.superblock(plan.lock, plan.timings, Label::default(), 0);
     let mut bytes = vec![0; usize::try_from(geometry.total()).expect("a small disk")];
     for step in format(&geometry, &superblock, None) {
         if let FormatStep::Write { offset, bytes: new } = step {
