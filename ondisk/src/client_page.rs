@@ -223,13 +223,10 @@ pub struct ClientPage {
     pub volumes: Vec<VolumeEntry>,
 }
 
+/// A request's room behind the flag that says whether it is used.
 #[binrw]
 #[brw(little)]
-#[derive(Clone, Default, PartialEq)]
 struct RequestRoom {
-    #[br(parse_with = Flag::parse)]
-    #[bw(write_with = Flag::write)]
-    present: bool,
     to: SlotIndex,
     number: u64,
     id: RequestId,
@@ -243,13 +240,10 @@ struct RequestRoom {
     reserved: [u8; 21],
 }
 
+/// An answer's.
 #[binrw]
 #[brw(little)]
-#[derive(Clone, Default, PartialEq)]
 struct AnswerRoom {
-    #[br(parse_with = Flag::parse)]
-    #[bw(write_with = Flag::write)]
-    present: bool,
     verdict: u8,
     request: RequestId,
     #[br(parse_with = uuid_bytes::parse)]
@@ -271,12 +265,51 @@ struct Body {
     #[br(temp, assert(reserved.iter().all(|b| *b == 0)))]
     #[bw(calc = [0; 48])]
     reserved: [u8; 48],
-    #[br(count = REQUESTS)]
+    #[br(parse_with = rooms::read, args(REQUESTS))]
+    #[bw(write_with = rooms::write, args(REQUESTS))]
     requests: Vec<RequestRoom>,
-    #[br(count = ANSWERS)]
+    #[br(parse_with = rooms::read, args(ANSWERS))]
+    #[bw(write_with = rooms::write, args(ANSWERS))]
     answers: Vec<AnswerRoom>,
     #[br(count = volumes)]
     volumes: Vec<VolumeEntry>,
+}
+
+/// Rooms of one size, those in use first; whatever is behind the last of them is zero.
+mod rooms {
+    use binrw::{BinRead, BinResult, BinWrite, Endian, Error};
+
+    use crate::codec::Maybe;
+
+    /// Bytes of a room behind its flag.
+    const ROOM: usize = 319;
+
+    pub(super) fn read<R, T>(reader: &mut R, endian: Endian, (count,): (usize,)) -> BinResult<Vec<T>>
+    where
+        R: std::io::Read + std::io::Seek,
+        T: for<'a> BinRead<Args<'a> = ()>,
+    {
+        let mut used = Vec::new();
+        for room in 0..count {
+            let pos = reader.stream_position()?;
+            match Maybe::read(reader, endian, ROOM)? {
+                Some(_) if used.len() < room => return Err(Error::AssertFail { pos, message: "order".to_owned() }),
+                Some(content) => used.push(content),
+                None => {}
+            }
+        }
+        Ok(used)
+    }
+
+    #[expect(clippy::ptr_arg, reason = "binrw hands the field itself over")]
+    pub(super) fn write<W, T>(used: &Vec<T>, writer: &mut W, endian: Endian, (count,): (usize,)) -> BinResult<()>
+    where
+        W: std::io::Write + std::io::Seek,
+        T: for<'a> BinWrite<Args<'a> = ()>,
+    {
+        let rooms = used.iter().map(Some).chain(std::iter::repeat(None));
+        rooms.take(count).try_for_each(|content| Maybe::write(content, writer, endian, ROOM))
+    }
 }
 
 impl ClientPage {
@@ -293,34 +326,8 @@ impl ClientPage {
     pub fn encode(&self, place: Place, block: &mut [u8]) {
         assert!(self.requests.len() <= REQUESTS, "a page has room for {REQUESTS} requests");
         assert!(self.answers.len() <= ANSWERS, "a page has room for {ANSWERS} answers");
-        let mut requests = vec![RequestRoom::default(); REQUESTS];
-        for (room, r) in requests.iter_mut().zip(&self.requests) {
-            *room = RequestRoom {
-                present: true,
-                to: r.to,
-                number: r.number,
-                id: r.id,
-                volume: r.volume,
-                created_ms: r.created_ms,
-                message: r.message.clone(),
-            };
-        }
-        let mut answers = vec![AnswerRoom::default(); ANSWERS];
-        for (room, a) in answers.iter_mut().zip(&self.answers) {
-            let verdict = match a.verdict {
-                AnswerVerdict::Yes => 1,
-                AnswerVerdict::No => 2,
-                AnswerVerdict::Later => 3,
-            };
-            *room = AnswerRoom {
-                present: true,
-                verdict,
-                request: a.request,
-                volume: a.volume,
-                to: a.to,
-                message: a.message.clone(),
-            };
-        }
+        let requests = self.requests.iter().map(RequestRoom::of).collect();
+        let answers = self.answers.iter().map(AnswerRoom::of).collect();
         let body =
             Body { polls: self.polls, refreshes: self.refreshes, requests, answers, volumes: self.volumes.clone() };
         let stamp = Stamp { major: self.incarnation.0, minor: self.sequence };
@@ -333,18 +340,14 @@ impl ClientPage {
             let volumes = usize::from(geometry.max_volumes());
             let b: Body = block::body(&opened, (volumes,), "client page")?;
             let is_client = |slot: SlotIndex| !geometry.is_admin(slot);
-            if b.requests.iter().any(|r| if r.present { !is_client(r.to) } else { *r != RequestRoom::default() }) {
+            if b.requests.iter().any(|r| !is_client(r.to)) {
                 return Err(Corrupt::Field("request"));
             }
-            if b.answers.iter().any(|a| if a.present { !is_client(a.to) } else { *a != AnswerRoom::default() }) {
+            if b.answers.iter().any(|a| !is_client(a.to)) {
                 return Err(Corrupt::Field("answer"));
             }
-            if !b.requests.is_sorted_by_key(|r| !r.present) || !b.answers.is_sorted_by_key(|a| !a.present) {
-                return Err(Corrupt::Field("order of rooms"));
-            }
-            let requests = b.requests.into_iter().filter(|r| r.present).map(Request::from).collect();
-            let answers =
-                b.answers.into_iter().filter(|a| a.present).map(Answer::try_from).collect::<Result<_, _>>()?;
+            let requests = b.requests.into_iter().map(Request::from).collect();
+            let answers = b.answers.into_iter().map(Answer::try_from).collect::<Result<_, _>>()?;
             Ok(Self {
                 incarnation: Incarnation(opened.stamp.major),
                 sequence: opened.stamp.minor,
@@ -365,6 +368,30 @@ impl ClientPage {
     /// Its request for a volume, if it asks.
     pub fn request(&self, volume: Uuid) -> Option<&Request> {
         self.requests.iter().find(|r| r.volume == volume)
+    }
+}
+
+impl RequestRoom {
+    fn of(r: &Request) -> Self {
+        Self {
+            to: r.to,
+            number: r.number,
+            id: r.id,
+            volume: r.volume,
+            created_ms: r.created_ms,
+            message: r.message.clone(),
+        }
+    }
+}
+
+impl AnswerRoom {
+    fn of(a: &Answer) -> Self {
+        let verdict = match a.verdict {
+            AnswerVerdict::Yes => 1,
+            AnswerVerdict::No => 2,
+            AnswerVerdict::Later => 3,
+        };
+        Self { verdict, request: a.request, volume: a.volume, to: a.to, message: a.message.clone() }
     }
 }
 

@@ -277,6 +277,21 @@ fn no_byte_of_a_body_is_passed_over() {
 }
 
 #[test]
+fn a_page_whose_rooms_have_a_gap_is_refused() {
+    let cases = cases();
+    let page = cases.iter().find(|c| c.kind == Kind::ClientPage).unwrap();
+    const ROOM: usize = 320;
+    for first in [128, 10368] {
+        let full = [&page.old, &page.new].into_iter().find(|b| b[first] == 1).expect("a page that uses its first room");
+        let mut body = full[64..].to_vec();
+        let (first, second) = (first - 64, first - 64 + ROOM);
+        body.copy_within(first..second, second);
+        body[first..second].fill(0);
+        assert!(matches!(page.look(&page.resealed(&body)), Verdict::Corrupt(Corrupt::Field(_))));
+    }
+}
+
+#[test]
 fn slots_of_clients_that_do_not_exist_are_refused() {
     let g = geometry(512);
     let place = g.page_copy(SlotIndex(0), 0);
