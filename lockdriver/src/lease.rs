@@ -36,7 +36,7 @@ pub struct GrantsSeen {
 
 impl Confirmation {
     /// What `poll` shows; `grants` is what the cells said, and holds only while the header is of the same commit.
-    /// None for a client with no volumes to look at (an administration slot).
+    /// None for a login that can have no grant (an administration slot, a log-on that is not committed yet).
     pub fn of(poll: &Poll, me: &Me, grants: Option<GrantsSeen>) -> Self {
         let header = poll.header().map(|h| &h.content);
         let current = header.is_some_and(|h| grants.is_none_or(|g| g.at == h.commit));

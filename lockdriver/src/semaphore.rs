@@ -28,6 +28,7 @@ mod pr;
 
 pub use bakery::Bakery;
 pub use caw::Caw;
+pub use common::stops_drawing;
 pub use ofd::Ofd;
 pub use pr::Pr;
 

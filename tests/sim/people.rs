@@ -176,7 +176,7 @@ impl World {
     /// What is still not as it should be, long after trouble was over.
     pub(crate) fn what_is_stuck(&self) -> Vec<String> {
         let mut stuck = Vec::new();
-        for host in 0..self.plan.clients {
+        for host in (0..self.plan.clients).filter(|host| Some(*host) != self.plan.absent) {
             let who = self.name(host);
             let proc = self.hosts[host].daemon.map(|p| &self.procs[p]);
             if proc.is_none_or(|p| !p.logged_on) {

@@ -67,6 +67,9 @@ pub(crate) struct Plan {
     pub(crate) strangers: Option<usize>,
     /// Which faults of hosts and of the medium may happen.
     pub(crate) faults: Vec<crate::faults::Kind>,
+    /// A client whose computer is away and whose slot cannot be read, from the start; the first client comes long before the
+    /// others then.
+    pub(crate) absent: Option<usize>,
     /// Clocks are wrong by up to so many millionths.
     pub(crate) drift: i64,
     /// The rules of the product; all on, but in the check of the checker.
@@ -124,6 +127,7 @@ impl Plan {
             odds,
             strangers: None,
             faults: crate::faults::Kind::ALL.to_vec(),
+            absent: None,
             drift: 20_000,
             rules: Rules::default(),
             switches: Switches::ALL,

@@ -333,12 +333,21 @@ fn populate(world: &mut World) {
             retired: false,
             unmounted: Vec::new(),
         });
+        let absent = world.plan.absent;
         if host < world.plan.clients {
-            let wait = world.rng.ms(0, 3000);
-            world.restart_later(host, wait);
+            let later = if absent.is_some() && host > 0 { 2 * world.plan.timings.dead() } else { Duration::ZERO };
+            let wait = later + world.rng.ms(0, 3000);
+            if absent != Some(host) {
+                world.restart_later(host, wait);
+            }
         }
         let wait = world.rng.ms(500, 4000);
         world.after(wait, Event::Person(host));
+    }
+    if let Some(client) = world.plan.absent {
+        let place = world.disk.geometry.slot_sector(SlotIndex(u16::try_from(client).expect("few clients")), 0);
+        let (region, block, len) = world.disk.block_at(usize::try_from(place.offset).expect("a small disk"));
+        world.disk.rot(region, block, len, true);
     }
     world.draw_fault();
     let t = world.plan.timings;

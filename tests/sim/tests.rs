@@ -1,9 +1,12 @@
 //! A few runs for every build, and what the simulator says of itself. `make sim` and `make mutants` do the rest.
 
+use std::time::Duration;
+
 use crate::many::{Kind, plan};
 use crate::mutants::ALL;
 use crate::plan::Plan;
 use crate::run::run;
+use crate::weather::Weather;
 
 /// Seeds that once failed, each with a word on why: `fixtures/seeds.txt`.
 const ONCE_FAILED: &str = include_str!("../../fixtures/seeds.txt");
@@ -39,6 +42,27 @@ fn seeds_that_once_failed_are_mended() {
             assert_eq!(run(Plan::of(seed, clients, None), false).broken, None, "seed {seed}: {why}");
         }
     }
+}
+
+/// Once whoever logged on announced that it draws a number before it had waited for the death of the slot that nobody can read: so
+/// everybody else waited with it, at each log-on.
+#[test]
+fn who_waits_at_log_on_for_an_unreadable_slot_holds_up_nobody() {
+    let plan = Plan {
+        absent: Some(2),
+        strangers: Some(0),
+        faults: Vec::new(),
+        odds: Default::default(),
+        stalls: 0,
+        clerks: Duration::from_millis(200),
+        ..Plan::of(5, Some(3), Some(Weather::Mixed))
+    };
+    let outcome = run(plan, true);
+    assert_eq!(outcome.broken, None);
+    let at = |what: &str| outcome.trace.iter().position(|line| line.contains(what)).expect(what);
+    let waits = &outcome.trace[at("bob: claimed as")..at("bob: LogOn")];
+    let commits = waits.iter().filter(|line| line.contains("the tables are at commit")).count();
+    assert!(commits > 10, "alice goes on: {commits}");
 }
 
 #[test]

@@ -163,10 +163,7 @@ impl Common {
     pub(super) fn draw(&self, poll: &Poll, watch: &Watch) -> Result<Option<Ticket>, LockError> {
         let rules = self.params.rules;
         let me = self.params.me.slot;
-        let unknown = poll.slots.iter().zip(0..).map(|(r, slot)| (r, SlotIndex(slot))).any(|(reading, slot)| {
-            slot != me && matches!(reading.view, SlotView::Unknown(_)) && watch.judged(poll, slot).is_none()
-        });
-        if unknown && rules.unknown_stops_draw {
+        if rules.unknown_stops_draw && stops_drawing(poll, watch, me) {
             return Ok(None);
         }
         let own = if rules.keep_tickets { self.fields.ticket.0 } else { 0 };
@@ -185,4 +182,12 @@ impl Common {
         let ticket = if self.params.rules.keep_tickets { self.fields.ticket } else { Ticket(0) };
         SlotFields { choosing: false, waiting: false, ticket }
     }
+}
+
+/// Does a slot that cannot be read, and whose client was not silent for the death time yet, keep `me` from drawing a ticket (trace
+/// n1)? Everybody waits for whoever has announced that it draws, so this is best waited for before.
+pub fn stops_drawing(poll: &Poll, watch: &Watch, me: SlotIndex) -> bool {
+    poll.slots.iter().zip((0..).map(SlotIndex)).any(|(reading, slot)| {
+        slot != me && matches!(reading.view, SlotView::Unknown(_)) && watch.judged(poll, slot).is_none()
+    })
 }

@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lockdriver::lease::LeaseEnd;
-use lockdriver::semaphore::{LockError, OfdOp, OfdResult, Semaphore, Step, Tenure, WriteResult};
+use lockdriver::semaphore::{self, LockError, OfdOp, OfdResult, Semaphore, Step, Tenure, WriteResult};
 use lockdriver::transaction::{self, Change, Commit, CommitError, CommitStep, IoResult};
 use ondisk::CommitNo;
 
 use super::beater::Written;
 use super::open::read;
 use super::session::Session;
+use super::view::View;
 use crate::engine::ops::Actor;
 use crate::engine::{OpDone, World};
 use crate::wire::outcome::Failure;
@@ -72,9 +73,10 @@ impl Session {
             return Err(told_to_stop());
         }
         let begun = self.now();
-        let mut step = machine.begin(begun);
+        let give_up = || stopped() || self.now().saturating_sub(begun) > patience;
+        self.await_unreadable(&give_up);
+        let mut step = machine.begin(self.now());
         loop {
-            let now = self.now();
             if !self.is_live() {
                 return Err(self.why_ended());
             }
@@ -86,9 +88,24 @@ impl Session {
                 Step::Failed(why) => return Err(self.lock_failure(&why)),
                 Step::Left if stopped() => return Err(told_to_stop()),
                 Step::Left => return Err(self.impatient(patience)),
-                Step::WaitThenPoll(_) if stopped() || now.saturating_sub(begun) > patience => machine.abandon(),
+                Step::WaitThenPoll(_) if give_up() => machine.abandon(),
                 other => self.carry_out(machine, other, None),
             };
+        }
+    }
+
+    /// Waits for what would keep this client from drawing a ticket, as far as the last poll showed it, before it announces that
+    /// it draws: from then on everybody waits for it.
+    fn await_unreadable(&self, give_up: &dyn Fn() -> bool) {
+        let me = self.me.slot;
+        let stops = |view: &View| {
+            let rule = self.volume.rules.lock.unknown_stops_draw;
+            rule && semaphore::stops_drawing(view.decoder.poll(), &view.watch, me)
+        };
+        let mut waits = stops(&self.view());
+        while waits && self.is_live() && !give_up() {
+            self.volume.machine.sleep(semaphore::WAITING_POLL);
+            waits = self.poll_slots(stops);
         }
     }
 
