@@ -125,6 +125,8 @@ impl Timings {
         let margin = self.dead_ms.saturating_sub(self.lease_ms);
         if self.beat_ms == 0 || self.poll_ms == 0 {
             Some("beat and poll must not be zero")
+        } else if self.dead_ms > 24 * 3600 * 1000 {
+            Some("dead must be at most a day")
         } else if self.beat_ms > self.lease_ms / 4 {
             Some("beat must be at most a quarter of the lease")
         } else if margin < 2000 {
@@ -136,8 +138,6 @@ impl Timings {
             Some("dead must be at most two and a half times the lease")
         } else if self.poll_ms > self.beat_ms {
             Some("poll must not be slower than beat")
-        } else if self.dead_ms > 24 * 3600 * 1000 {
-            Some("dead must be at most a day")
         } else {
             None
         }

@@ -196,6 +196,8 @@ fn timings_that_break_a_rule_are_refused() {
         Timings { dead_ms: 0, ..good },
         Timings { poll_ms: 1001, ..good },
         Timings { dead_ms: u32::MAX, ..good },
+        // Found by the fuzzer: two and a half times such a lease is no 32-bit number.
+        Timings { lease_ms: 3_000_000_000, dead_ms: 3_900_000_000, ..good },
     ] {
         assert!(matches!(broken(t), GeometryError::Timings(_)), "{t:?}");
     }
