@@ -101,8 +101,12 @@ pub const GAP: f32 = 10.0;
 pub const ROUND: CornerRadius = CornerRadius::same(8);
 /// The width of the rail with the views.
 pub const RAIL: f32 = 148.0;
+/// No page is wider: the eye would lose the way from a name to its button.
+pub const PAGE: f32 = 1100.0;
 /// Below this width there is no rail; the menu has the views.
 pub const NARROW: f32 = 600.0;
+/// Below this height a page scrolls as a whole, and what explains is folded away.
+pub const LOW: f32 = 420.0;
 
 /// Sets both themes up.
 pub fn install(ctx: &egui::Context) {

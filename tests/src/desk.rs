@@ -99,6 +99,26 @@ impl Desk {
         self.xdotool(&["search", "--name", "volctl", "getwindowname"]).trim().to_owned()
     }
 
+    /// Whether the window asks the desktop for attention: the urgency hint, by which a taskbar makes its entry blink.
+    #[must_use]
+    pub fn urgent(&self) -> bool {
+        let window = self.xdotool(&["search", "--name", "volctl"]);
+        let mut command = Command::new("xprop");
+        command.args(["-display", &self.display, "-id", window.trim(), "WM_HINTS"]);
+        let output = command.output().expect("xprop is installed (make packages)");
+        String::from_utf8_lossy(&output.stdout).contains("urgency hint bit is set")
+    }
+
+    /// Takes the window from the screen, as a taskbar does.
+    pub fn hide(&self) {
+        self.xdotool(&["search", "--name", "volctl", "windowunmap", "--sync"]);
+    }
+
+    /// Moves the pointer to the edge, where nothing lies under it.
+    pub fn step_back(&self) {
+        self.xdotool(&["mousemove", "--sync", "0", "9999"]);
+    }
+
     /// The directory that was opened last in the file manager.
     #[must_use]
     pub fn opened(&self) -> String {

@@ -163,7 +163,7 @@ pub fn named(response: &Response, enabled: bool, name: &str, refused: Option<&st
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, name.clone()));
 }
 
-/// A bar with a text below it.
+/// A bar; its text stands beside it.
 pub fn bar(ui: &mut Ui, p: &Palette, used: f32, text: &str) {
     let width = ui.available_width().min(260.0);
     let (rect, response) = ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
@@ -179,7 +179,6 @@ pub fn bar(ui: &mut Ui, p: &Palette, used: f32, text: &str) {
     };
     ui.painter().rect_filled(filled, 4.0, colour);
     response.widget_info(|| WidgetInfo::labeled(Role::ProgressIndicator, true, text));
-    short(ui, RichText::new(text).small().color(p.weak));
 }
 
 /// A command line with a button that copies it.
@@ -267,7 +266,7 @@ pub fn settle(ui: &Ui, id: egui::Id, rect: Rect) {
 /// The scrolled body of a view.
 pub fn scrolled(ui: &mut Ui, name: &str, body: impl FnOnce(&mut Ui)) {
     egui::ScrollArea::vertical().id_salt(name).auto_shrink([false, false]).show(ui, |ui| {
-        ui.set_width(ui.available_width() - 4.0);
+        ui.set_width((ui.available_width() - 4.0).min(theme::PAGE));
         body(ui);
         ui.add_space(theme::GAP);
     });

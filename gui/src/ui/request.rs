@@ -44,7 +44,7 @@ pub fn composer(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
         parts::heading(ui, &p, &format!("Request write access to {name}"), &to_whom(writer.as_deref()));
         ui.horizontal_wrapped(|ui| {
             for phrase in PHRASES {
-                if ui.small_button(phrase).clicked() {
+                if ui.button(phrase).clicked() {
                     phrase.clone_into(&mut text);
                 }
             }

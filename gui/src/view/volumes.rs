@@ -180,7 +180,9 @@ fn remarks(volume: &VolumeStatus) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(reason) = &volume.reason {
         let locked = volume.state == VolumeState::Locked;
-        let text = if locked { format!("Locked: {reason}") } else { reason.clone() };
+        // The head of the card says already that readers wait for the writer.
+        let why = reason.strip_prefix("exclusive: ").unwrap_or(reason);
+        let text = if locked { format!("Locked: {why}") } else { reason.clone() };
         lines.push(Line::new(if locked { Tone::Quiet } else { Tone::Bad }, words::line(&text)));
     }
     if let Some(next) = &volume.next {

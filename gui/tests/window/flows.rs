@@ -59,6 +59,20 @@ fn asking_with_own_words_by_keyboard_alone() {
 }
 
 #[test]
+fn the_palette_begins_with_what_one_does_with_volumes() {
+    let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
+    rig.harness.key_press_modifiers(Modifiers::COMMAND, Key::K);
+    rig.run();
+    let first = rig.names().into_iter().find(|name| name.starts_with("Palette: "));
+    assert_eq!(first.as_deref(), Some("Palette: Request write access to footage"));
+    rig.harness.key_press(Key::ArrowDown);
+    rig.run();
+    rig.harness.key_press(Key::Enter);
+    rig.run();
+    assert_eq!(rig.call(), Call::Refresh(footage()), "the second one");
+}
+
+#[test]
 fn a_request_is_withdrawn_with_the_main_button() {
     let mut at = status(vec![written("footage", "bob")]);
     ask(&mut at, "footage", "alice", "", 1500);

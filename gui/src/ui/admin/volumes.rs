@@ -48,13 +48,13 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
     }
     pick(
         ui,
-        "File system:",
+        "File system",
         &mut form.mkfs,
         &[("", "as it is there"), ("btrfs", "make btrfs"), ("ext4", "make ext4"), ("xfs", "make XFS")],
     );
     pick(
         ui,
-        "Readers:",
+        "Readers",
         &mut form.readers,
         &[
             ("", "automatic"),
