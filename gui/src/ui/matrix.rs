@@ -21,8 +21,8 @@ pub fn show(ui: &mut Ui, model: &mut Model, matrix: &Matrix, _out: &mut Vec<Comm
     let low = ui.available_height() < theme::LOW;
     ui.horizontal_wrapped(|ui| {
         let width = ((ui.available_width() - 200.0) / 2.0).clamp(84.0, 130.0);
-        parts::field(ui, volumes, "Filter volumes", "filter volumes", width);
-        parts::field(ui, clients, "Filter clients", "filter clients", width);
+        parts::field(ui, volumes, "Filter volumes", "volumes …", width);
+        parts::field(ui, clients, "Filter clients", "clients …", width);
         ui.checkbox(trouble, "Only what wants a look");
     });
     let shown = matrix.filtered(volumes, clients, *trouble);

@@ -58,9 +58,9 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
         &mut form.readers,
         &[
             ("", "automatic"),
-            ("snapshot", "published states (btrfs)"),
+            ("snapshot", "snapshots (btrfs)"),
             ("exclusive", "wait for the writer"),
-            ("live", "live, may be mixed"),
+            ("live", "live (mixed)"),
         ],
     );
     let making = !form.mkfs.is_empty();
