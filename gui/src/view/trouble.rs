@@ -101,6 +101,9 @@ fn link(model: &Model) -> Option<Trouble> {
     }
     let Link::Down(failure) = &model.link else { return None };
     let (what, why) = (words::line(&failure.what), words::line(&failure.why));
+    // A daemon that is not logged on still says which control volume it is on.
+    let known = model.status.as_ref().map(|s| s.control.path.as_str()).filter(|path| !path.is_empty());
+    let control = words::line(known.unwrap_or("CONTROL"));
     Some(match failure.exit {
         ExitCode::NoDaemon => {
             let next = format!(
@@ -111,8 +114,8 @@ fn link(model: &Model) -> Option<Trouble> {
                 .button("Set up this computer", Command::ShowAdmin(AdminPage::Tables))
                 .button("Try again", Command::Reconnect)
         }
-        ExitCode::Busy => not_logged_on(&why, "CONTROL"),
-        ExitCode::Damaged => damaged(&format!("{what}: {why}"), "CONTROL"),
+        ExitCode::Busy => not_logged_on(&why, &control),
+        ExitCode::Damaged => damaged(&format!("{what}: {why}"), &control),
         _ => {
             let next = format!("{} The socket is {socket}.", sentence(&failure.next));
             Trouble::new(Tone::Bad, sentence(&what), why, next).button("Try again", Command::Reconnect)
