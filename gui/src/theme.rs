@@ -160,7 +160,8 @@ fn visuals(mut v: Visuals, p: &Palette) -> Visuals {
     w.hovered.weak_bg_fill = p.card.lerp_to_gamma(p.blue, 0.16);
     w.hovered.bg_stroke = Stroke::new(1.0, p.blue);
     w.active.weak_bg_fill = p.card.lerp_to_gamma(p.blue, 0.3);
-    w.active.bg_stroke = Stroke::new(1.5, p.blue);
+    // What has the keyboard looks so too; the ring must be seen on a blue button.
+    w.active.bg_stroke = Stroke::new(2.0, p.text);
     w.open.weak_bg_fill = p.card.lerp_to_gamma(p.blue, 0.16);
     v
 }

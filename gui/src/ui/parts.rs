@@ -139,7 +139,7 @@ pub fn badge(ui: &mut Ui, p: &Palette, tone: Tone, word: &str) -> Response {
 /// A button that stands out.
 pub fn main_button(p: &Palette, label: &str) -> Button<'static> {
     let text = RichText::new(label.to_owned()).color(p.on_blue).strong();
-    Button::new(text).fill(p.blue).stroke(Stroke::new(1.0, p.blue))
+    Button::new(text).fill(p.blue)
 }
 
 /// A button of the view-model; a refused one says why under the pointer and to screen readers.
@@ -269,5 +269,20 @@ pub fn scrolled(ui: &mut Ui, name: &str, body: impl FnOnce(&mut Ui)) {
         ui.set_width((ui.available_width() - 4.0).min(theme::PAGE));
         body(ui);
         ui.add_space(theme::GAP);
+        follow_keyboard(ui);
     });
+}
+
+/// Scrolls to what has got the keyboard: whoever goes on with Tab sees where. To be called last in what scrolls.
+pub fn follow_keyboard(ui: &Ui) {
+    let Some(id) = ui.memory(|m| m.focused()) else { return };
+    let place = ui.scope_id().with("keyboard");
+    let before = ui.data_mut(|d| std::mem::replace(d.get_temp_mut_or(place, egui::Id::NULL), id));
+    let Some(widget) = ui.ctx().read_response(id).filter(|w| before != id && w.layer_id == ui.layer_id()) else {
+        return;
+    };
+    // What is in sight may lie outside of what scrolls.
+    if !widget.interact_rect.contains_rect(widget.rect) {
+        ui.scroll_to_rect(widget.rect.expand(theme::GAP), None);
+    }
 }

@@ -27,7 +27,10 @@ pub fn show(ui: &mut Ui, model: &mut Model, prompt: &Prompt, out: &mut Vec<Comma
         ui.set_width(width);
         // However long the message is, the answers are in sight.
         let answers = if width < ONE_ROW { 70.0 } else { 38.0 };
-        parts::fitting(room.height() - 72.0 - answers).show(ui, |ui| body(ui, &p, model, prompt));
+        parts::fitting(room.height() - 72.0 - answers).show(ui, |ui| {
+            body(ui, &p, model, prompt);
+            parts::follow_keyboard(ui);
+        });
         ui.add_space(4.0);
         buttons(ui, &p, model, prompt, out);
     });

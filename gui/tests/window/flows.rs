@@ -72,6 +72,25 @@ fn the_palette_begins_with_what_one_does_with_volumes() {
     assert_eq!(rig.call(), Call::Refresh(footage()), "the second one");
 }
 
+/// Tab went on below the edge of the window, and nobody saw where.
+#[test]
+fn what_gets_the_keyboard_is_scrolled_into_sight() {
+    let volumes = ["one", "two", "three", "four", "five"].map(volume).to_vec();
+    let mut rig = Rig::sized(model(Some(status(volumes))), 800.0, 600.0, 2.0);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        rig.harness.key_press(Key::Tab);
+        rig.run();
+        let Some(node) = rig.harness.root().children_recursive().find(|n| n.accesskit_node().is_focused()) else {
+            continue;
+        };
+        let (name, rect) = (node.accesskit_node().label().unwrap_or_default(), node.rect());
+        assert!(rect.min.y >= 0.0 && rect.max.y <= 300.0, "{name} has the keyboard at {rect:?}");
+        seen.insert(name);
+    }
+    assert!(seen.contains("Request write access to five"), "{seen:?}");
+}
+
 #[test]
 fn a_request_is_withdrawn_with_the_main_button() {
     let mut at = status(vec![written("footage", "bob")]);
