@@ -37,11 +37,16 @@ fn a_message_of_ten_thousand_letters_is_refused_before_it_is_sent() {
 fn a_message_of_ten_thousand_letters_that_comes_is_cut_and_the_buttons_stay_on_the_screen() {
     let mut at = status(vec![written("footage", "alice")]);
     ask(&mut at, "footage", "bob", &"word ".repeat(2000), 10);
-    let mut rig = Rig::sized(model(Some(at)), 800.0, 600.0, 1.0);
-    let yes = rig.harness.get_by_label("Yes: answer bob").rect();
-    assert!(yes.min.y > 0.0 && yes.max.y < 600.0, "{yes:?}");
-    rig.click("Yes: answer bob");
-    assert!(matches!(rig.call(), Call::Answer(_)));
+    for scale in [1.0, 2.0] {
+        let mut rig = Rig::sized(model(Some(at.clone())), 800.0, 600.0, scale);
+        let sight = rig.harness.ctx.content_rect();
+        for name in ["Yes: answer bob", "No: answer bob", "Later: answer bob", "Decide in a moment"] {
+            let place = rig.harness.get_by_label(name).rect();
+            assert!(sight.contains_rect(place), "{name} at {place:?} of {sight:?}");
+        }
+        rig.click("Yes: answer bob");
+        assert!(matches!(rig.call(), Call::Answer(_)));
+    }
 }
 
 #[test]
