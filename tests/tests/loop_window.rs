@@ -174,7 +174,7 @@ fn loop_a_newcomer_gets_from_an_empty_image_to_the_first_write_with_the_window_a
     fs::File::create(file("control.img")).and_then(|f| f.set_len(16 << 20)).expect("an empty image");
     let socket = dir.join("s");
     let _ender = Ender(dir.clone());
-    let desk = Desk::open(&dir.join("desk"), &socket, Look { size: (1100, 1500), ..Look::USUAL });
+    let desk = Desk::open(&dir.join("desk"), &socket, Look::USUAL);
 
     desk.see("No volctl daemon answers here");
     desk.click("Set up this computer");

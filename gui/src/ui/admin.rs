@@ -30,10 +30,9 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
             }
         }
     });
-    under_way(ui, &p, model);
-    parts::scrolled(ui, "administration", |ui| {
+    news(ui, &p, model, out);
+    parts::scrolled(ui, model.admin.page.title(), |ui| {
         control(ui, &p, model, out);
-        said(ui, &p, model, out);
         match model.admin.page {
             AdminPage::Tables => tables::show(ui, &p, model, out),
             AdminPage::Clients => clients::show(ui, &p, model, out),
@@ -43,11 +42,19 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
     });
 }
 
-/// What is under way. Its line is there also when nothing is: what lies below must not move while somebody aims at it.
-fn under_way(ui: &mut Ui, p: &Palette, model: &Model) {
+/// What came of the last act, else what is under way; it stands above what scrolls, wherever on the page the button is. Its line
+/// is there also when there is nothing to say: what lies below must not move while somebody aims at it.
+fn news(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
     let all: Vec<String> = model.admin.busy.iter().map(|busy| words::line(busy)).collect();
-    let text = if all.is_empty() { " ".to_owned() } else { format!("Under way: {}", all.join(", ")) };
-    parts::short(ui, RichText::new(text).small().color(p.amber));
+    if model.admin.last.is_none() {
+        let text = if all.is_empty() { String::new() } else { format!("Under way: {}", all.join(", ")) };
+        parts::short_line(ui, p, &Line::new(Tone::Waiting, text));
+        return;
+    }
+    let room = ui.ctx().content_rect().height() * 0.3;
+    egui::ScrollArea::vertical().id_salt("news").max_height(room).auto_shrink([false, true]).show(ui, |ui| {
+        said(ui, p, model, out);
+    });
 }
 
 /// Which tables are worked on.

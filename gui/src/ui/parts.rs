@@ -31,6 +31,18 @@ pub fn line(ui: &mut Ui, p: &Palette, line: &Line) -> Response {
     .inner
 }
 
+/// The same in one line, cut where the room ends; without words only its height is taken.
+pub fn short_line(ui: &mut Ui, p: &Palette, line: &Line) {
+    ui.horizontal_top(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        let (rect, _) = ui.allocate_exact_size(vec2(10.0, 18.0), Sense::hover());
+        if !line.text.is_empty() {
+            sign(ui, rect, p.of(line.tone), line.tone);
+            short(ui, RichText::new(&line.text).color(p.text));
+        }
+    });
+}
+
 /// A banner with a sentence, and a button at its right; whether it was pressed.
 pub fn banner(ui: &mut Ui, p: &Palette, text: &Line, widget: Button<'_>, name: &str) -> bool {
     theme::banner(p, text.tone)
