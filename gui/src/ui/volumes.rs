@@ -67,7 +67,7 @@ fn card(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
             }
         });
         // Why the main button cannot be pressed is said openly: many never move the pointer onto it.
-        if let Some(why) = card.buttons.first().and_then(|b| b.refused.as_ref()) {
+        if let Some(why) = card.buttons.iter().find(|b| b.main).and_then(|b| b.refused.as_ref()) {
             parts::sentence(ui, RichText::new(why).small().color(p.weak));
         }
     });

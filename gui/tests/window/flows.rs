@@ -121,6 +121,19 @@ fn a_stale_volume_is_refreshed_and_others_are_mounted_and_unmounted() {
     assert_eq!(rig.call(), Call::Mount(footage()));
 }
 
+/// The daemon refreshed of itself while somebody aimed at the request, and the click fell on what had taken its place.
+#[test]
+fn a_state_that_comes_and_goes_moves_no_button() {
+    let mut stale = volume("footage");
+    (stale.stale, stale.seen_generation) = (true, "40.1".into());
+    let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
+    let place = |rig: &Rig| rig.harness.get_by_label("Request write access to footage").rect();
+    let before = place(&rig);
+    rig.status(status(vec![stale]));
+    assert!(rig.has("Newer exists"), "{:?}", rig.names());
+    assert_eq!(place(&rig), before);
+}
+
 #[test]
 fn the_folder_opens_in_the_file_manager() {
     let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
