@@ -48,7 +48,7 @@ SWEEP ?=
 # Debian packages, and for each a command that shows whether it is there.
 PACKAGES := e2fsprogs:mkfs.ext4 xfsprogs:mkfs.xfs btrfs-progs:mkfs.btrfs util-linux:losetup gcc:cc
 # What the tests of the window need besides. Libraries have no command: they come with the first that is missing.
-WINDOW_PACKAGES := xvfb:Xvfb xdotool:xdotool imagemagick:import
+WINDOW_PACKAGES := xvfb:Xvfb xdotool:xdotool imagemagick:import x11-utils:xprop
 WINDOW_LIBRARIES := libgl1-mesa-dri libxkbcommon-x11-0
 
 .DEFAULT_GOAL := build

@@ -1,7 +1,10 @@
 //! `volctl-gui`: the window.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, Parser};
 use eframe::egui;
@@ -64,7 +67,6 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            use std::io::Write as _;
             // Whoever closed stderr does not want to know.
             let _ = std::io::stderr().write_all(failure.to_lines().as_bytes());
             failure.exit.into()
@@ -88,7 +90,6 @@ fn printed(args: &Args) -> std::io::Result<Option<Vec<u8>>> {
 fn run(args: &Args) -> Result<(), Failure> {
     let told = |error: std::io::Error| Failure::failed("nothing was printed", error.to_string(), "look at the output");
     if let Some(text) = printed(args).map_err(told)? {
-        use std::io::Write as _;
         return std::io::stdout().write_all(&text).map_err(told);
     }
     let mut prefs = Prefs::load(prefs::path().as_deref());
@@ -109,15 +110,46 @@ fn run(args: &Args) -> Result<(), Failure> {
         .with_min_inner_size([360.0, 280.0])
         .with_icon(icon());
     let options = eframe::NativeOptions { viewport, ..eframe::NativeOptions::default() };
-    let ended =
-        eframe::run_native("volctl-gui", options, Box::new(move |cc| Ok(Box::new(Shell::new(cc, socket, prefs)?))));
-    ended.map_err(|error| {
-        let next = "start it on a desktop, or over 'ssh -X'; without a display, 'volctl' does the same in a terminal";
+    end_with_the_display();
+    let opened = Arc::new(AtomicBool::new(false));
+    let mark = Arc::clone(&opened);
+    let open = move |cc: &eframe::CreationContext<'_>| {
+        let shell = Shell::new(cc, socket, prefs)?;
+        mark.store(true, Ordering::Relaxed);
+        Ok(Box::new(shell) as Box<dyn eframe::App>)
+    };
+    eframe::run_native("volctl-gui", options, Box::new(open)).map_err(|error| {
         // The toolkit puts the line of its own source before the reason, which is nobody's business here.
         let error = error.to_string();
         let why = error.rsplit(": ").next().unwrap_or(&error).trim_end_matches('.').to_owned();
+        if opened.load(Ordering::Relaxed) {
+            return display_lost(why);
+        }
+        let next = "start it on a desktop, or over 'ssh -X'; without a display, 'volctl' does the same in a terminal";
         Failure::failed("the window cannot be opened", why, next)
     })
+}
+
+fn display_lost(why: impl Into<String>) -> Failure {
+    let next = "the daemon goes on, nothing is lost; start the window again when the display is back";
+    Failure::failed("the window has lost its display", why, next)
+}
+
+/// The toolkit takes for granted that the display answers: when it goes away while the window draws, that is a panic there. For
+/// the person it is an end with a reason.
+fn end_with_the_display() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let in_toolkit = |file: &str| ["winit", "glutin", "x11rb"].iter().any(|name| file.contains(name));
+        let said = info.payload_as_str().unwrap_or_default();
+        let broken = ["Connection", "IoError", "Broken pipe", "BrokenPipe"].iter().any(|word| said.contains(word));
+        if broken && info.location().is_some_and(|at| in_toolkit(at.file())) {
+            let failure = display_lost("the connection to it broke");
+            let _ = std::io::stderr().write_all(failure.to_lines().as_bytes());
+            std::process::exit(1);
+        }
+        before(info);
+    }));
 }
 
 /// The icon of the window: the same picture as dist/volctl-gui.svg, drawn small.

@@ -26,6 +26,8 @@ pub struct Shell {
     title: String,
     zoom: f32,
     theme: Option<Theme>,
+    /// The desktop was asked for attention, and has not been told since that the person has seen to it.
+    called: bool,
 }
 
 impl Shell {
@@ -42,7 +44,8 @@ impl Shell {
         let backend = Backend::start(socket.clone(), Arc::new(move || context.request_repaint()))?;
         let rights = rights::rights(&socket);
         let window = Window::new(Model::new(socket, prefs, rights));
-        let mut shell = Self { window, backend, begun: Instant::now(), title: String::new(), zoom: 0.0, theme: None };
+        let (begun, title) = (Instant::now(), String::new());
+        let mut shell = Self { window, backend, begun, title, zoom: 0.0, theme: None, called: false };
         // Before the first picture: it would be one of other colours.
         shell.dress(&cc.egui_ctx);
         Ok(shell)
@@ -64,6 +67,7 @@ impl Shell {
             match self.backend.carry_out(effect) {
                 Some(Effect::Copy(text)) => ctx.copy_text(text),
                 Some(Effect::Attention) => {
+                    self.called = true;
                     ctx.send_viewport_cmd(ViewportCommand::RequestUserAttention(UserAttentionType::Critical));
                 }
                 Some(Effect::Quit) => ctx.send_viewport_cmd(ViewportCommand::Close),
@@ -77,6 +81,11 @@ impl Shell {
         if title != self.title {
             ctx.send_viewport_cmd(ViewportCommand::Title(title.clone()));
             self.title = title;
+        }
+        // No desktop takes the hint back of itself: the entry would blink for ever.
+        if self.called && self.window.model.prompts().is_empty() {
+            self.called = false;
+            ctx.send_viewport_cmd(ViewportCommand::RequestUserAttention(UserAttentionType::Reset));
         }
         let prefs = &self.window.model.prefs;
         let zoom = prefs.text_size.zoom();

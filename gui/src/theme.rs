@@ -101,8 +101,12 @@ pub const GAP: f32 = 10.0;
 pub const ROUND: CornerRadius = CornerRadius::same(8);
 /// The width of the rail with the views.
 pub const RAIL: f32 = 148.0;
+/// No page is wider: the eye would lose the way from a name to its button.
+pub const PAGE: f32 = 1100.0;
 /// Below this width there is no rail; the menu has the views.
 pub const NARROW: f32 = 600.0;
+/// Below this height a page scrolls as a whole, and what explains is folded away.
+pub const LOW: f32 = 420.0;
 
 /// Sets both themes up.
 pub fn install(ctx: &egui::Context) {
@@ -156,7 +160,8 @@ fn visuals(mut v: Visuals, p: &Palette) -> Visuals {
     w.hovered.weak_bg_fill = p.card.lerp_to_gamma(p.blue, 0.16);
     w.hovered.bg_stroke = Stroke::new(1.0, p.blue);
     w.active.weak_bg_fill = p.card.lerp_to_gamma(p.blue, 0.3);
-    w.active.bg_stroke = Stroke::new(1.5, p.blue);
+    // What has the keyboard looks so too; the ring must be seen on a blue button.
+    w.active.bg_stroke = Stroke::new(2.0, p.text);
     w.open.weak_bg_fill = p.card.lerp_to_gamma(p.blue, 0.16);
     v
 }

@@ -65,6 +65,18 @@ pub fn cut(text: &str, most: usize) -> String {
     }
 }
 
+/// At most so many characters of a path, its begin and its end: the end tells which.
+#[must_use]
+pub fn middle(path: &str, most: usize) -> String {
+    let letters: Vec<char> = path.chars().collect();
+    if letters.len() <= most {
+        return path.to_owned();
+    }
+    let kept = most.saturating_sub(1);
+    let (begin, end) = (kept / 3, letters.len() - (kept - kept / 3));
+    letters[..begin].iter().chain(['…'].iter()).chain(&letters[end..]).collect()
+}
+
 /// "1 file", "2 files".
 #[must_use]
 pub fn count(n: usize, one: &str, many: &str) -> String {
@@ -99,6 +111,7 @@ mod tests {
         assert_eq!(lines("one\ntwo\u{2066}"), "one\ntwo?");
         assert_eq!(line(&"x".repeat(10_000)).chars().count(), LINE_MAX + 1);
         assert_eq!(cut("héé", 2), "hé…");
+        assert_eq!((middle("/mnt/é", 6), middle("/mnt/volctl/é", 7)), ("/mnt/é".into(), "/m…tl/é".into()));
     }
 
     #[test]

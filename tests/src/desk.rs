@@ -44,6 +44,7 @@ pub struct Desk {
     window: Child,
     display: String,
     dir: PathBuf,
+    size: (u16, u16),
 }
 
 impl Desk {
@@ -72,7 +73,7 @@ impl Desk {
         path.push(std::env::var_os("PATH").unwrap_or_default());
         command.env("PATH", path);
         let window = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the window starts");
-        let mut desk = Self { server, window, display, dir: dir.to_owned() };
+        let mut desk = Self { server, window, display, dir: dir.to_owned(), size: look.size };
         wait_until("the window draws", SOON * 2, &mut || {
             assert!(desk.is_open(), "the window ended:\n{}", desk.log());
             desk.map().lines().count() > 3
@@ -97,6 +98,26 @@ impl Desk {
     #[must_use]
     pub fn title(&self) -> String {
         self.xdotool(&["search", "--name", "volctl", "getwindowname"]).trim().to_owned()
+    }
+
+    /// Whether the window asks the desktop for attention: the urgency hint, by which a taskbar makes its entry blink.
+    #[must_use]
+    pub fn urgent(&self) -> bool {
+        let window = self.xdotool(&["search", "--name", "volctl"]);
+        let mut command = Command::new("xprop");
+        command.args(["-display", &self.display, "-id", window.trim(), "WM_HINTS"]);
+        let output = command.output().expect("xprop is installed (make packages)");
+        String::from_utf8_lossy(&output.stdout).contains("urgency hint bit is set")
+    }
+
+    /// Takes the window from the screen, as a taskbar does.
+    pub fn hide(&self) {
+        self.xdotool(&["search", "--name", "volctl", "windowunmap", "--sync"]);
+    }
+
+    /// Moves the pointer to the edge, where nothing lies under it.
+    pub fn step_back(&self) {
+        self.xdotool(&["mousemove", "--sync", "0", "9999"]);
     }
 
     /// The directory that was opened last in the file manager.
@@ -135,6 +156,7 @@ impl Desk {
     #[track_caller]
     fn aim(&self, name: &str) -> (i32, i32) {
         self.see(name);
+        self.scroll_to(name);
         let mut since = Instant::now();
         let mut last = self.find(name).map(|(place, _)| place);
         let begun = since;
@@ -147,6 +169,23 @@ impl Desk {
             match last {
                 Some(place) if since.elapsed() > STILL => return place,
                 _ => assert!(begun.elapsed() < SOON, "{name} does not stand still: {:#?}", self.names()),
+            }
+        }
+    }
+
+    /// Turns the wheel in the middle of the window until what has this name is in sight.
+    fn scroll_to(&self, name: &str) {
+        let (width, height) = (i32::from(self.size.0), i32::from(self.size.1));
+        let begun = Instant::now();
+        while let Some((_, y)) = self.find(name).map(|(place, _)| place)
+            && (y < 0 || y > height - 14)
+        {
+            assert!(begun.elapsed() < SOON, "no wheel brings {name} into sight: {:#?}", self.names());
+            let (x, middle) = ((width / 2).to_string(), (height * 2 / 3).to_string());
+            self.xdotool(&["mousemove", "--sync", &x, &middle, "click", if y < 0 { "4" } else { "5" }]);
+            let turned = Instant::now();
+            while self.find(name).is_some_and(|(place, _)| place.1 == y) && turned.elapsed() < STILL {
+                std::thread::sleep(Duration::from_millis(10));
             }
         }
     }

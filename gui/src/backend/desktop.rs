@@ -48,12 +48,17 @@ fn notify(title: &str, body: &str) -> Result<(), String> {
     }
     let shown = notify_rust::Notification::new()
         .appname("volctl")
-        .icon("volctl")
+        .icon("volctl-gui")
+        .hint(notify_rust::Hint::DesktopEntry("volctl-gui".to_owned()))
         .summary(title)
         .body(&plain(body))
         .urgency(notify_rust::Urgency::Critical)
         .show();
-    shown.map(drop).map_err(|error| error.to_string())
+    match shown.map_err(|error| error.to_string()) {
+        // A desktop without a notification service is one, too.
+        Err(why) if why.contains("ServiceUnknown") => Ok(()),
+        shown => shown.map(drop),
+    }
 }
 
 /// Notification services read markup; nothing of what another person wrote is any.

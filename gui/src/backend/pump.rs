@@ -114,47 +114,35 @@ mod tests {
         Event::Status(Arc::new(Status { clients: vec![client], volumes: vec![volume], ..Status::default() }))
     }
 
-    #[test]
-    fn ages_that_nobody_sees_wake_nobody_and_what_changes_wakes_at_once() {
-        let (told, heard) = unbounded();
-        let (to_window, events) = unbounded();
+    /// Lets the pump hand these on: how many came to the window, and how often it was woken.
+    fn handed_on(told: impl IntoIterator<Item = Event>) -> (usize, usize) {
+        let ((tell, heard), (to_window, events)) = (unbounded(), unbounded());
+        told.into_iter().for_each(|event| tell.send(event).expect("the other end is there"));
+        drop(tell);
         let woken = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&woken);
         let wake: Wake = Arc::new(move || {
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        let pump = std::thread::spawn(move || run(&heard, &to_window, &wake));
-        for event in
-            [status(10, "1.1"), status(900, "1.1"), status(200, "1.1"), status(200, "1.2"), status(2000, "1.2")]
-        {
-            told.send(event).expect("the pump runs");
-        }
-        drop(told);
-        pump.join().expect("it ends with the threads");
-        assert_eq!(events.iter().count(), 5, "the window has them all when it looks");
-        assert_eq!(woken.load(Ordering::SeqCst), 2);
+        run(&heard, &to_window, &wake);
+        (events.try_iter().count(), woken.load(Ordering::SeqCst))
+    }
+
+    #[test]
+    fn ages_that_nobody_sees_wake_nobody_and_what_changes_wakes_at_once() {
+        let told = [(10, "1.1"), (900, "1.1"), (200, "1.1"), (200, "1.2"), (2000, "1.2")];
+        // The window has them all when it looks.
+        assert_eq!(handed_on(told.map(|(beat, generation)| status(beat, generation))), (5, 2));
     }
 
     #[test]
     fn what_is_found_again_and_again_wakes_nobody() {
-        let (told, heard) = unbounded();
-        let (to_window, events) = unbounded();
-        let woken = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&woken);
-        let wake: Wake = Arc::new(move || {
-            counter.fetch_add(1, Ordering::SeqCst);
-        });
         let found = |names: &[&str]| Event::Programs {
             volume: "v".into(),
             found: Ok(names.iter().map(|&n| n.to_owned()).collect()),
         };
-        for event in [found(&["a"]), found(&["a"]), found(&[]), Event::Rights(Rights::default())] {
-            told.send(event).expect("the other end is there");
-        }
-        told.send(Event::Rights(Rights::default())).expect("the other end is there");
-        drop(told);
-        run(&heard, &to_window, &wake);
-        assert_eq!((events.try_iter().count(), woken.load(Ordering::SeqCst)), (5, 3));
+        let rights = || Event::Rights(Rights::default());
+        assert_eq!(handed_on([found(&["a"]), found(&["a"]), found(&[]), rights(), rights()]), (5, 3));
     }
 
     #[test]

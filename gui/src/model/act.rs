@@ -168,6 +168,9 @@ impl Model {
         self.name_control();
         let admin = &mut self.admin;
         admin.removing = None;
+        if !command.only_looks() {
+            admin.last = None;
+        }
         if let AdminCommand::Init { control, .. } = &command {
             admin.control = control.trim().to_owned();
         }

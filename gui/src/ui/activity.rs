@@ -11,23 +11,30 @@ use crate::words;
 
 const LANE: f32 = 34.0;
 const ROW: f32 = 22.0;
+/// The height of the log in a low window.
+const LOG_LOW: f32 = 8.0 * ROW;
 
 /// Draws the view. `wall` is the time of day, in milliseconds since 1970.
 pub fn show(ui: &mut Ui, model: &mut Model, wall: i64, out: &mut Vec<Command>) {
     let p = theme::palette(ui);
     let lanes = activity::lanes(model);
-    parts::heading(ui, &p, "Activity", "Who held the write privilege when, as this computer saw it.");
-    let room = (ui.available_height() * 0.45).max(96.0);
-    egui::ScrollArea::vertical().id_salt("lanes").max_height(room).auto_shrink([false, true]).show(ui, |ui| {
-        let (from, to) = activity::window(&lanes, wall);
-        for lane in &lanes {
-            draw_lane(ui, &p, lane, from, to);
-        }
-        scale(ui, &p, from, to);
-    });
-    legend(ui, &p);
-    ui.add_space(4.0);
-    log(ui, &p, model, out);
+    let low = ui.available_height() < theme::LOW;
+    // The time lines have about half of the room, the log the rest. Where that is nothing, all of it scrolls together.
+    let room = if low { f32::INFINITY } else { (ui.available_height() * 0.45).max(96.0) };
+    let mut body = |ui: &mut Ui| {
+        parts::heading(ui, &p, "Activity", "Who held the write privilege when, as this computer saw it.");
+        egui::ScrollArea::vertical().id_salt("lanes").max_height(room).auto_shrink([false, true]).show(ui, |ui| {
+            let (from, to) = activity::window(&lanes, wall);
+            for lane in &lanes {
+                draw_lane(ui, &p, lane, from, to);
+            }
+            scale(ui, &p, from, to);
+        });
+        legend(ui, &p);
+        ui.add_space(4.0);
+        log(ui, &p, model, if low { LOG_LOW } else { f32::INFINITY }, out);
+    };
+    if low { parts::scrolled(ui, "activity", body) } else { body(ui) }
 }
 
 fn name_width(ui: &Ui) -> f32 {
@@ -125,16 +132,18 @@ fn legend(ui: &mut Ui, p: &Palette) {
     );
 }
 
-fn log(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
+fn log(ui: &mut Ui, p: &Palette, model: &mut Model, height: f32, out: &mut Vec<Command>) {
     let mut filter = std::mem::take(&mut model.drafts.events);
     let rows = activity::rows(model, &filter);
     ui.horizontal_wrapped(|ui| {
-        parts::field(ui, &mut filter, "Filter events", "events with …", 200.0);
+        let width = (ui.available_width() - 240.0).clamp(120.0, 200.0);
+        parts::field(ui, &mut filter, "Filter events", "filter events", width);
         let copy = ui.add_enabled(!rows.is_empty(), egui::Button::new("Copy what is shown"));
         if copy.clicked() {
             out.push(Command::Copy(activity::copy(&rows)));
         }
-        ui.label(RichText::new(words::count(rows.len(), "event", "events")).color(p.weak));
+        let count = RichText::new(words::count(rows.len(), "event", "events")).color(p.weak);
+        ui.add(egui::Label::new(count).extend());
     });
     model.drafts.events = filter;
     if rows.is_empty() {
@@ -142,7 +151,7 @@ fn log(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
         return;
     }
     ui.spacing_mut().item_spacing.y = 0.0;
-    egui::ScrollArea::vertical().id_salt("log").auto_shrink([false, false]).show_rows(
+    egui::ScrollArea::vertical().id_salt("log").max_height(height).auto_shrink([false, false]).show_rows(
         ui,
         ROW,
         rows.len(),

@@ -30,10 +30,9 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
             }
         }
     });
-    under_way(ui, &p, model);
-    parts::scrolled(ui, "administration", |ui| {
+    news(ui, &p, model, out);
+    parts::scrolled(ui, model.admin.page.title(), |ui| {
         control(ui, &p, model, out);
-        said(ui, &p, model, out);
         match model.admin.page {
             AdminPage::Tables => tables::show(ui, &p, model, out),
             AdminPage::Clients => clients::show(ui, &p, model, out),
@@ -43,11 +42,19 @@ pub fn show(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
     });
 }
 
-/// What is under way. Its line is there also when nothing is: what lies below must not move while somebody aims at it.
-fn under_way(ui: &mut Ui, p: &Palette, model: &Model) {
+/// What came of the last act, else what is under way; it stands above what scrolls, wherever on the page the button is. Its line
+/// is there also when there is nothing to say: what lies below must not move while somebody aims at it.
+fn news(ui: &mut Ui, p: &Palette, model: &Model, out: &mut Vec<Command>) {
     let all: Vec<String> = model.admin.busy.iter().map(|busy| words::line(busy)).collect();
-    let text = if all.is_empty() { " ".to_owned() } else { format!("Under way: {}", all.join(", ")) };
-    parts::short(ui, RichText::new(text).small().color(p.amber));
+    if model.admin.last.is_none() {
+        let text = if all.is_empty() { String::new() } else { format!("Under way: {}", all.join(", ")) };
+        parts::short_line(ui, p, &Line::new(Tone::Waiting, text));
+        return;
+    }
+    let room = ui.ctx().content_rect().height() * 0.3;
+    egui::ScrollArea::vertical().id_salt("news").max_height(room).auto_shrink([false, true]).show(ui, |ui| {
+        said(ui, p, model, out);
+    });
 }
 
 /// Which tables are worked on.
@@ -115,7 +122,7 @@ pub fn act(
     let response = ui.add_enabled(enabled, egui::Button::new(label));
     parts::named(&response, enabled, name, refused);
     if let (Some(_), Some(line)) = (refused, command.line(model.admin.control.trim()).filter(|_| ready)) {
-        let copy = ui.small_button("Copy command");
+        let copy = ui.button("Copy command");
         parts::named(&copy, true, &format!("Copy the command for: {name}"), None);
         if copy.on_hover_text(&line).clicked() {
             out.push(Command::Copy(line));
@@ -142,7 +149,7 @@ pub fn remove(ui: &mut Ui, model: &mut Model, name: &str, what: &str, command: A
         }
         return;
     }
-    let response = ui.small_button("Remove…");
+    let response = ui.button("Remove…");
     parts::named(&response, true, name, None);
     if response.clicked() {
         model.admin.removing = Some(name.to_owned());
@@ -164,29 +171,30 @@ pub fn section(ui: &mut Ui, p: &Palette, title: &str, about: &str, body: impl Fn
 
 /// A labelled text field in a form.
 pub fn row(ui: &mut Ui, label: &str, name: &str, text: &mut String, hint: &str) {
-    let wide = ui.available_width() > 420.0;
     ui.horizontal_wrapped(|ui| {
-        if wide {
-            ui.allocate_ui_with_layout(
-                egui::vec2(120.0, 22.0),
-                egui::Layout::left_to_right(egui::Align::Center),
-                |ui| {
-                    ui.set_min_width(120.0);
-                    ui.label(label);
-                },
-            );
-        } else {
-            ui.label(label);
-        }
+        label_of_row(ui, label);
         let width = ui.available_width().min(320.0);
         parts::field(ui, text, name, hint, width);
+    });
+}
+
+/// What is before a field or a choice: where there is room, all in one column.
+fn label_of_row(ui: &mut Ui, label: &str) {
+    const WIDTH: f32 = 120.0;
+    if ui.available_width() <= 420.0 {
+        ui.label(label);
+        return;
+    }
+    ui.allocate_ui_with_layout(egui::vec2(WIDTH, 22.0), egui::Layout::left_to_right(egui::Align::Center), |ui| {
+        ui.set_min_width(WIDTH);
+        ui.label(label);
     });
 }
 
 /// A row of choices.
 pub fn pick(ui: &mut Ui, label: &str, value: &mut String, all: &[(&str, &str)]) {
     ui.horizontal_wrapped(|ui| {
-        ui.label(label);
+        label_of_row(ui, label);
         for (word, text) in all {
             if ui.radio(value == word, *text).clicked() {
                 (*word).clone_into(value);

@@ -101,7 +101,7 @@ pub fn banners(ui: &mut Ui, model: &Model, out: &mut Vec<Command>) {
             theme::banner(&p, tone).show(ui, |ui| {
                 ui.set_width(ui.available_width());
                 ui.with_layout(Layout::right_to_left(Align::Min), |ui| {
-                    let close = ui.small_button("OK");
+                    let close = ui.button("OK");
                     parts::named(&close, true, &format!("Close notice {}", notice.id), None);
                     if close.clicked() {
                         out.push(Command::Dismiss(notice.id));

@@ -18,16 +18,20 @@ pub fn show(ui: &mut Ui, model: &mut Model, matrix: &Matrix, _out: &mut Vec<Comm
     let p = theme::palette(ui);
     parts::heading(ui, &p, "Status matrix", "");
     let (volumes, clients, trouble) = &mut model.drafts.matrix;
+    let low = ui.available_height() < theme::LOW;
     ui.horizontal_wrapped(|ui| {
-        parts::field(ui, volumes, "Filter volumes", "volumes with …", 130.0);
-        parts::field(ui, clients, "Filter clients", "clients with …", 130.0);
+        let width = ((ui.available_width() - 200.0) / 2.0).clamp(84.0, 130.0);
+        parts::field(ui, volumes, "Filter volumes", "volumes …", width);
+        parts::field(ui, clients, "Filter clients", "clients …", width);
         ui.checkbox(trouble, "Only what wants a look");
     });
     let shown = matrix.filtered(volumes, clients, *trouble);
-    ui.horizontal_wrapped(|ui| {
-        ui.label(RichText::new(shown.summary()).color(p.weak));
-    });
-    legend(ui, &p);
+    parts::sentence(ui, RichText::new(shown.summary()).color(p.weak));
+    if low {
+        egui::CollapsingHeader::new("What the letters mean").show(ui, |ui| legend(ui, &p));
+    } else {
+        legend(ui, &p);
+    }
     if shown.rows.is_empty() || shown.columns.is_empty() {
         let next = if matrix.rows.is_empty() {
             "It fills as soon as the daemon answers."

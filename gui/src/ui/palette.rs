@@ -3,7 +3,7 @@
 use eframe::egui::{self, Align2, Id, Key, Modal, Modifiers, RichText, Ui, vec2};
 
 use super::parts;
-use crate::command::{Command, Entry, fits};
+use crate::command::{Command, Entry, Menu, fits};
 use crate::model::Model;
 use crate::theme;
 
@@ -15,7 +15,8 @@ const SHOWN: usize = 10;
 pub fn matching<'a>(entries: &'a [Entry], typed: &str) -> Vec<&'a Entry> {
     let mut found: Vec<(usize, &Entry)> =
         entries.iter().filter_map(|e| fits(&e.label, typed).map(|rank| (rank, e))).collect();
-    found.sort_by_key(|(rank, entry)| (entry.refused.is_some(), *rank));
+    // What one does with volumes before what one does with the window.
+    found.sort_by_key(|(rank, entry)| (entry.refused.is_some(), *rank, entry.menu != Menu::Volume));
     found.into_iter().map(|(_, entry)| entry).collect()
 }
 

@@ -31,6 +31,18 @@ pub fn line(ui: &mut Ui, p: &Palette, line: &Line) -> Response {
     .inner
 }
 
+/// The same in one line, cut where the room ends; without words only its height is taken.
+pub fn short_line(ui: &mut Ui, p: &Palette, line: &Line) {
+    ui.horizontal_top(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        let (rect, _) = ui.allocate_exact_size(vec2(10.0, 18.0), Sense::hover());
+        if !line.text.is_empty() {
+            sign(ui, rect, p.of(line.tone), line.tone);
+            short(ui, RichText::new(&line.text).color(p.text));
+        }
+    });
+}
+
 /// A banner with a sentence, and a button at its right; whether it was pressed.
 pub fn banner(ui: &mut Ui, p: &Palette, text: &Line, widget: Button<'_>, name: &str) -> bool {
     theme::banner(p, text.tone)
@@ -139,7 +151,7 @@ pub fn badge(ui: &mut Ui, p: &Palette, tone: Tone, word: &str) -> Response {
 /// A button that stands out.
 pub fn main_button(p: &Palette, label: &str) -> Button<'static> {
     let text = RichText::new(label.to_owned()).color(p.on_blue).strong();
-    Button::new(text).fill(p.blue).stroke(Stroke::new(1.0, p.blue))
+    Button::new(text).fill(p.blue)
 }
 
 /// A button of the view-model; a refused one says why under the pointer and to screen readers.
@@ -163,7 +175,7 @@ pub fn named(response: &Response, enabled: bool, name: &str, refused: Option<&st
     response.widget_info(|| WidgetInfo::labeled(Role::Button, enabled, name.clone()));
 }
 
-/// A bar with a text below it.
+/// A bar; its text stands beside it.
 pub fn bar(ui: &mut Ui, p: &Palette, used: f32, text: &str) {
     let width = ui.available_width().min(260.0);
     let (rect, response) = ui.allocate_exact_size(vec2(width, 8.0), Sense::hover());
@@ -179,7 +191,6 @@ pub fn bar(ui: &mut Ui, p: &Palette, used: f32, text: &str) {
     };
     ui.painter().rect_filled(filled, 4.0, colour);
     response.widget_info(|| WidgetInfo::labeled(Role::ProgressIndicator, true, text));
-    short(ui, RichText::new(text).small().color(p.weak));
 }
 
 /// A command line with a button that copies it.
@@ -267,8 +278,23 @@ pub fn settle(ui: &Ui, id: egui::Id, rect: Rect) {
 /// The scrolled body of a view.
 pub fn scrolled(ui: &mut Ui, name: &str, body: impl FnOnce(&mut Ui)) {
     egui::ScrollArea::vertical().id_salt(name).auto_shrink([false, false]).show(ui, |ui| {
-        ui.set_width(ui.available_width() - 4.0);
+        ui.set_width((ui.available_width() - 4.0).min(theme::PAGE));
         body(ui);
         ui.add_space(theme::GAP);
+        follow_keyboard(ui);
     });
+}
+
+/// Scrolls to what has got the keyboard: whoever goes on with Tab sees where. To be called last in what scrolls.
+pub fn follow_keyboard(ui: &Ui) {
+    let Some(id) = ui.memory(|m| m.focused()) else { return };
+    let place = ui.scope_id().with("keyboard");
+    let before = ui.data_mut(|d| std::mem::replace(d.get_temp_mut_or(place, egui::Id::NULL), id));
+    let Some(widget) = ui.ctx().read_response(id).filter(|w| before != id && w.layer_id == ui.layer_id()) else {
+        return;
+    };
+    // What is in sight may lie outside of what scrolls.
+    if !widget.interact_rect.contains_rect(widget.rect) {
+        ui.scroll_to_rect(widget.rect.expand(theme::GAP), None);
+    }
 }

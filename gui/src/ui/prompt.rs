@@ -14,6 +14,9 @@ use crate::view::{Line, Tone};
 const ANSWERS: [(Answer3, &str, Key); 3] =
     [(Answer3::Yes, "Yes", Key::Y), (Answer3::No, "No", Key::N), (Answer3::Later, "Later", Key::L)];
 
+/// From this width on the answers stand in one row.
+const ONE_ROW: f32 = 450.0;
+
 /// Draws the prompt over everything else.
 pub fn show(ui: &mut Ui, model: &mut Model, prompt: &Prompt, out: &mut Vec<Command>) {
     let p = theme::palette(ui);
@@ -22,9 +25,14 @@ pub fn show(ui: &mut Ui, model: &mut Model, prompt: &Prompt, out: &mut Vec<Comma
     let frame = egui::Frame::popup(ui.style()).inner_margin(16).stroke((2.0, p.amber)).corner_radius(theme::ROUND);
     let modal = Modal::new(Id::unique("prompt")).frame(frame).show(ui.ctx(), |ui| {
         ui.set_width(width);
-        parts::fitting(room.height() - 72.0).show(ui, |ui| {
-            body(ui, &p, model, prompt, out);
+        // However long the message is, the answers are in sight.
+        let answers = if width < ONE_ROW { 70.0 } else { 38.0 };
+        parts::fitting(room.height() - 72.0 - answers).show(ui, |ui| {
+            body(ui, &p, model, prompt);
+            parts::follow_keyboard(ui);
         });
+        ui.add_space(4.0);
+        buttons(ui, &p, model, prompt, out);
     });
     parts::settle(ui, Id::unique("prompt"), modal.response.rect);
     if modal.should_close() && !modal.backdrop_response.clicked() {
@@ -32,7 +40,7 @@ pub fn show(ui: &mut Ui, model: &mut Model, prompt: &Prompt, out: &mut Vec<Comma
     }
 }
 
-fn body(ui: &mut Ui, p: &theme::Palette, model: &mut Model, prompt: &Prompt, out: &mut Vec<Command>) {
+fn body(ui: &mut Ui, p: &theme::Palette, model: &mut Model, prompt: &Prompt) {
     ui.horizontal_wrapped(|ui| {
         ui.label(RichText::new(&prompt.question).heading().strong());
         if let Some(behind) = &prompt.behind {
@@ -71,8 +79,10 @@ fn body(ui: &mut Ui, p: &theme::Palette, model: &mut Model, prompt: &Prompt, out
     parts::sentence(ui, RichText::new(prompt.meaning()).color(p.weak));
     let text = model.drafts.answers.entry(prompt.id.clone()).or_default();
     parts::field(ui, text, "What to say with the answer", "Say something with it (optional)", f32::INFINITY);
-    let message = text.clone();
-    ui.add_space(4.0);
+}
+
+fn buttons(ui: &mut Ui, p: &theme::Palette, model: &Model, prompt: &Prompt, out: &mut Vec<Command>) {
+    let message = model.drafts.answers.get(&prompt.id).map_or("", String::as_str);
     ui.horizontal_wrapped(|ui| {
         for (answer, word, key) in ANSWERS {
             let label = format!("{word}  (Alt+{})", key.symbol_or_name());
@@ -81,7 +91,7 @@ fn body(ui: &mut Ui, p: &theme::Palette, model: &mut Model, prompt: &Prompt, out
             parts::named(&response, true, &format!("{word}: answer {}", prompt.from), None);
             let pressed = ui.input_mut(|i| i.consume_key(Modifiers::ALT, key));
             if response.clicked() || pressed {
-                out.push(prompt.answer(answer, &message));
+                out.push(prompt.answer(answer, message));
             }
         }
         let hide = ui.button("Decide in a moment");

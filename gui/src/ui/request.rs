@@ -27,7 +27,10 @@ fn dialogue(ui: &Ui, name: &'static str, body: impl FnOnce(&mut Ui)) -> bool {
     let frame = egui::Frame::popup(ui.style()).inner_margin(16).corner_radius(theme::ROUND);
     let modal = Modal::new(Id::unique(name)).frame(frame).show(ui.ctx(), |ui| {
         ui.set_width(width);
-        parts::fitting(room.height() - 72.0).show(ui, body);
+        parts::fitting(room.height() - 72.0).show(ui, |ui| {
+            body(ui);
+            parts::follow_keyboard(ui);
+        });
     });
     parts::settle(ui, Id::unique(name), modal.response.rect);
     modal.should_close()
@@ -44,7 +47,7 @@ pub fn composer(ui: &mut Ui, model: &mut Model, out: &mut Vec<Command>) {
         parts::heading(ui, &p, &format!("Request write access to {name}"), &to_whom(writer.as_deref()));
         ui.horizontal_wrapped(|ui| {
             for phrase in PHRASES {
-                if ui.small_button(phrase).clicked() {
+                if ui.button(phrase).clicked() {
                     phrase.clone_into(&mut text);
                 }
             }

@@ -48,9 +48,6 @@ fn card(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
             facts(ui, p, card);
             places(ui, p, card, out);
         }
-        for remark in &card.remarks {
-            parts::line(ui, p, remark);
-        }
         for (who, id) in &card.asked {
             asked(ui, p, card, who, id, out);
         }
@@ -70,7 +67,7 @@ fn card(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
             }
         });
         // Why the main button cannot be pressed is said openly: many never move the pointer onto it.
-        if let Some(why) = card.buttons.first().and_then(|b| b.refused.as_ref()) {
+        if let Some(why) = card.buttons.iter().find(|b| b.main).and_then(|b| b.refused.as_ref()) {
             parts::sentence(ui, RichText::new(why).small().color(p.weak));
         }
     });
@@ -104,6 +101,9 @@ fn facts(ui: &mut Ui, p: &Palette, card: &Card) {
     }
     let text = format!("{} · generation {}", capital(&card.freshness.text), card.generation);
     parts::line(ui, p, &Line::new(card.freshness.tone, text));
+    for remark in &card.remarks {
+        parts::line(ui, p, remark);
+    }
 }
 
 fn places(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
@@ -111,16 +111,25 @@ fn places(ui: &mut Ui, p: &Palette, card: &Card, out: &mut Vec<Command>) {
         parts::bar(ui, p, *used, text);
     }
     ui.horizontal_wrapped(|ui| {
-        if let Some(place) = &card.mountpoint {
-            let link = ui.link(words::cut(&words::line(place), 40));
-            parts::named(&link, true, &format!("Open the folder of {}", words::line(&card.name)), None);
-            if link.on_hover_text(format!("{} – open in the file manager", words::line(place))).clicked() {
-                out.push(Command::OpenFolder(place.clone()));
-            }
+        if let Some((_, text)) = &card.space {
+            ui.label(RichText::new(text).small().color(p.weak));
         }
         let (line, note) = &card.enforcement;
         parts::badge(ui, p, line.tone, &line.text).on_hover_text(note);
     });
+    if let Some(place) = &card.mountpoint {
+        let link = ui.link(words::middle(&words::line(place), letters(ui)));
+        parts::named(&link, true, &format!("Open the folder of {}", words::line(&card.name)), None);
+        if link.on_hover_text(format!("{} – open in the file manager", words::line(place))).clicked() {
+            out.push(Command::OpenFolder(place.clone()));
+        }
+    }
+}
+
+/// How many letters of a path have room in a line.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a line of some hundred pixels")]
+fn letters(ui: &Ui) -> usize {
+    (ui.available_width() / 8.0).max(8.0) as usize
 }
 
 fn asked(ui: &mut Ui, p: &Palette, card: &Card, who: &str, id: &str, out: &mut Vec<Command>) {

@@ -179,14 +179,17 @@ pub fn rows(model: &Model, filter: &str) -> Vec<Row> {
 }
 
 fn row(event: &EventRecord) -> Row {
+    let volume = event.volume.as_deref().unwrap_or_default();
+    // The volume has a column of its own.
+    let text = event.text.strip_prefix(volume).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&event.text);
     let time = DateTime::parse_from_rfc3339(&event.time).map(|t| t.with_timezone(&Utc));
     Row {
         time: time
             .map_or_else(|_| event.time.clone(), |t| t.with_timezone(&Local).format("%d %b %H:%M:%S").to_string()),
         tone: tone_of(&event.event),
         event: words::line(&event.event),
-        volume: event.volume.as_deref().map(words::line).unwrap_or_default(),
-        text: words::line(&event.text),
+        volume: words::line(volume),
+        text: words::line(text),
     }
 }
 

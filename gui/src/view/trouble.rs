@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use volctl::wire::event::EventName;
 use volctl::wire::outcome::ExitCode;
 
 use super::Tone;
@@ -46,6 +47,7 @@ impl Trouble {
 #[must_use]
 pub fn troubles(model: &Model) -> Vec<Trouble> {
     let mut found = Vec::new();
+    found.extend(ended_by_damage(model));
     found.extend(link(model));
     if let Some(status) = model.live() {
         let control = words::line(&status.control.path);
@@ -101,23 +103,41 @@ fn link(model: &Model) -> Option<Trouble> {
     }
     let Link::Down(failure) = &model.link else { return None };
     let (what, why) = (words::line(&failure.what), words::line(&failure.why));
+    let control = control(model);
     Some(match failure.exit {
         ExitCode::NoDaemon => {
             let next = format!(
-                "Start it, or give this window another socket with --socket (now {socket}). It connects by itself."
+                "Start it, or give this window another socket with --socket (now {socket}). This window connects by itself. If the \
+                 daemon ends again, 'journalctl -u volctl -e' says why."
             );
             Trouble::new(Tone::Bad, "No volctl daemon answers here", format!("{what}: {why}"), next)
                 .line("sudo systemctl start volctl")
                 .button("Set up this computer", Command::ShowAdmin(AdminPage::Tables))
                 .button("Try again", Command::Reconnect)
         }
-        ExitCode::Busy => not_logged_on(&why, "CONTROL"),
-        ExitCode::Damaged => damaged(&format!("{what}: {why}"), "CONTROL"),
+        ExitCode::Busy => not_logged_on(&why, &control),
+        ExitCode::Damaged => damaged(&format!("{what}: {why}"), &control),
         _ => {
             let next = format!("{} The socket is {socket}.", sentence(&failure.next));
             Trouble::new(Tone::Bad, sentence(&what), why, next).button("Try again", Command::Reconnect)
         }
     })
+}
+
+/// A daemon that finds the tables damaged beyond what it can restore ends: its last words are why nobody answers.
+fn ended_by_damage(model: &Model) -> Option<Trouble> {
+    use EventName::{ControlBack, ControlLost, LoggedOn, TableDamaged};
+    matches!(&model.link, Link::Down(failure) if failure.exit == ExitCode::NoDaemon).then_some(())?;
+    let is = |name: &str, all: &[EventName]| all.iter().any(|known| known.as_str() == name);
+    let all_news = || model.events.iter().rev().take_while(|e| !is(&e.event, &[ControlBack, LoggedOn]));
+    let said = all_news().find(|e| is(&e.event, &[ControlLost, TableDamaged]) && e.text.contains("damage"))?;
+    Some(damaged(&words::line(&said.text), &control(model)))
+}
+
+/// The control volume as a command line names it: also a daemon that is not logged on says which it is on.
+fn control(model: &Model) -> String {
+    let known = model.status.as_ref().map(|s| s.control.path.as_str()).filter(|path| !path.is_empty());
+    words::line(known.unwrap_or("CONTROL"))
 }
 
 fn not_logged_on(why: &str, control: &str) -> Trouble {
@@ -154,7 +174,7 @@ fn fenced(model: &Model) -> Option<Trouble> {
     let next = if logged_on {
         "It is logged on again. Programs that had files open for writing got errors: save elsewhere, close them, and look at your last changes."
     } else {
-        "It logs on again by itself. Programs with open files get errors now: save elsewhere."
+        "Programs with open files get errors now: save elsewhere. A daemon that runs logs on again by itself."
     };
     Some(Trouble::new(Tone::Bad, "This computer was stopped from writing", words::line(&lost.text), next))
 }

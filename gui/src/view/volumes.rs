@@ -35,7 +35,7 @@ pub struct Card {
     pub enforcement: (Line, String),
     /// What one should know.
     pub remarks: Vec<Line>,
-    /// The buttons, the main one first.
+    /// The buttons; one is the main one.
     pub buttons: Vec<Button>,
     /// How far the own request has come.
     pub progress: Option<Progress>,
@@ -180,7 +180,9 @@ fn remarks(volume: &VolumeStatus) -> Vec<Line> {
     let mut lines = Vec::new();
     if let Some(reason) = &volume.reason {
         let locked = volume.state == VolumeState::Locked;
-        let text = if locked { format!("Locked: {reason}") } else { reason.clone() };
+        // The head of the card says already that readers wait for the writer.
+        let why = reason.strip_prefix("exclusive: ").unwrap_or(reason);
+        let text = if locked { format!("Locked: {why}") } else { reason.clone() };
         lines.push(Line::new(if locked { Tone::Quiet } else { Tone::Bad }, words::line(&text)));
     }
     if let Some(next) = &volume.next {
@@ -238,15 +240,17 @@ fn buttons(model: &Model, status: &Status, volume: &VolumeStatus) -> Vec<Button>
         || button("Withdraw", format!("Withdraw the request for {name}"), Command::Withdraw(volume_name()), None);
     let release = |no| button("Release", format!("Release {name}"), Command::Release(volume_name()), no);
     let mut all = match volume.state {
-        VolumeState::Ro if volume.stale => vec![refresh(), request(), unmount()],
         VolumeState::Ro => vec![request(), refresh(), unmount()],
         VolumeState::Locked => vec![request(), mount()],
         VolumeState::Requesting | VolumeState::Granted => vec![withdraw()],
         VolumeState::Rw => vec![release(None)],
         VolumeState::Releasing => vec![release(Some("It is being given back.".into()))],
     };
-    if let Some(first) = all.first_mut() {
-        first.main = true;
+    // Another one stands out while a newer state exists, but none changes its place: a daemon refreshes of itself at any time,
+    // also while somebody aims.
+    let main = usize::from(volume.state == VolumeState::Ro && volume.stale);
+    if let Some(button) = all.get_mut(main) {
+        button.main = true;
     }
     let other = volume.writer.as_ref().is_some_and(|w| *w != status.client);
     if other {

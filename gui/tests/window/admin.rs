@@ -202,6 +202,8 @@ fn a_damaged_table_is_checked_from_the_window() {
     let text = "header copy 1: the checksum is wrong; the other copy is good".to_owned();
     rig.tell(Event::Administered { command: AdminCommand::Check(false), result: Ok(Administered::Text(text)) });
     assert!(rig.has("header copy 1: the checksum is wrong"));
+    // What was said stands only until something else is done.
     rig.click("Restore lost copies");
+    assert!(!rig.has("header copy 1") && rig.has("Under way: restoring lost copies"));
     assert_eq!(lines(&mut rig), ["sudo volctl check /c.img --repair"]);
 }

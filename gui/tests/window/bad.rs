@@ -1,11 +1,14 @@
 //! Bad input: whatever comes, a clear sentence, no panic, nothing that another's text can turn over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use eframe::egui::{Key, Modifiers};
 use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use volctl::wire::call::Call;
 use volctl::wire::outcome::Failure;
 use volctl::wire::status::Status;
+use volctl_gui::command::Command;
 use volctl_gui::model::Event;
 
 use crate::rig::{Rig, model};
@@ -17,19 +20,33 @@ fn a_message_of_ten_thousand_letters_is_refused_before_it_is_sent() {
     rig.click("Request write access to footage");
     rig.type_into("Message to the writer", &"x".repeat(10_000));
     assert!(rig.has("The message cannot be sent: it has 10000 bytes, at most 255 are allowed"));
-    let ask = rig.harness.get_by_label("Ask for footage");
-    assert!(ask.accesskit_node().is_disabled());
+    assert!(rig.harness.get_by_label("Ask for footage").accesskit_node().is_disabled());
+    // Neither the button nor the key sends it, nor would the window if one did.
+    rig.click("Ask for footage");
+    rig.harness.key_press_modifiers(Modifiers::COMMAND, Key::Enter);
+    rig.run();
+    assert!(rig.has("Message to the writer"), "the text is still there, to be made shorter");
+    let command = Command::Ask { volume: "footage".into(), message: "x".repeat(10_000) };
+    rig.harness.state_mut().wish(command, Duration::ZERO);
+    assert_eq!(rig.effects(), []);
+    rig.run();
+    assert!(rig.has("the request was not sent"), "{:?}", rig.names());
 }
 
 #[test]
 fn a_message_of_ten_thousand_letters_that_comes_is_cut_and_the_buttons_stay_on_the_screen() {
     let mut at = status(vec![written("footage", "alice")]);
     ask(&mut at, "footage", "bob", &"word ".repeat(2000), 10);
-    let mut rig = Rig::sized(model(Some(at)), 800.0, 600.0, 1.0);
-    let yes = rig.harness.get_by_label("Yes: answer bob").rect();
-    assert!(yes.min.y > 0.0 && yes.max.y < 600.0, "{yes:?}");
-    rig.click("Yes: answer bob");
-    assert!(matches!(rig.call(), Call::Answer(_)));
+    for scale in [1.0, 2.0] {
+        let mut rig = Rig::sized(model(Some(at.clone())), 800.0, 600.0, scale);
+        let sight = rig.harness.ctx.content_rect();
+        for name in ["Yes: answer bob", "No: answer bob", "Later: answer bob", "Decide in a moment"] {
+            let place = rig.harness.get_by_label(name).rect();
+            assert!(sight.contains_rect(place), "{name} at {place:?} of {sight:?}");
+        }
+        rig.click("Yes: answer bob");
+        assert!(matches!(rig.call(), Call::Answer(_)));
+    }
 }
 
 #[test]
@@ -77,6 +94,8 @@ fn sixty_four_by_sixty_four_is_drawn_in_every_view() {
     // Only what is in sight is drawn: thousands of cells would take the time of thousands.
     let cells = rig.names().iter().filter(|n| n.contains("mounted read-only")).count();
     assert!((50..600).contains(&cells), "{cells}");
+    let painted = rig.harness.output().shapes.len();
+    assert!(painted < 3000, "{painted} shapes");
     rig.click("View Activity");
     rig.click("View Volumes");
     assert!(rig.has("volume00 is Read-only"));

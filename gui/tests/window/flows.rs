@@ -59,6 +59,39 @@ fn asking_with_own_words_by_keyboard_alone() {
 }
 
 #[test]
+fn the_palette_begins_with_what_one_does_with_volumes() {
+    let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
+    rig.harness.key_press_modifiers(Modifiers::COMMAND, Key::K);
+    rig.run();
+    let first = rig.names().into_iter().find(|name| name.starts_with("Palette: "));
+    assert_eq!(first.as_deref(), Some("Palette: Request write access to footage"));
+    rig.harness.key_press(Key::ArrowDown);
+    rig.run();
+    rig.harness.key_press(Key::Enter);
+    rig.run();
+    assert_eq!(rig.call(), Call::Refresh(footage()), "the second one");
+}
+
+/// Tab went on below the edge of the window, and nobody saw where.
+#[test]
+fn what_gets_the_keyboard_is_scrolled_into_sight() {
+    let volumes = ["one", "two", "three", "four", "five"].map(volume).to_vec();
+    let mut rig = Rig::sized(model(Some(status(volumes))), 800.0, 600.0, 2.0);
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        rig.harness.key_press(Key::Tab);
+        rig.run();
+        let Some(node) = rig.harness.root().children_recursive().find(|n| n.accesskit_node().is_focused()) else {
+            continue;
+        };
+        let (name, rect) = (node.accesskit_node().label().unwrap_or_default(), node.rect());
+        assert!(rect.min.y >= 0.0 && rect.max.y <= 300.0, "{name} has the keyboard at {rect:?}");
+        seen.insert(name);
+    }
+    assert!(seen.contains("Request write access to five"), "{seen:?}");
+}
+
+#[test]
 fn a_request_is_withdrawn_with_the_main_button() {
     let mut at = status(vec![written("footage", "bob")]);
     ask(&mut at, "footage", "alice", "", 1500);
@@ -86,6 +119,19 @@ fn a_stale_volume_is_refreshed_and_others_are_mounted_and_unmounted() {
     rig.status(status(vec![locked]));
     rig.click("Mount footage for reading");
     assert_eq!(rig.call(), Call::Mount(footage()));
+}
+
+/// The daemon refreshed of itself while somebody aimed at the request, and the click fell on what had taken its place.
+#[test]
+fn a_state_that_comes_and_goes_moves_no_button() {
+    let mut stale = volume("footage");
+    (stale.stale, stale.seen_generation) = (true, "40.1".into());
+    let mut rig = Rig::new(model(Some(status(vec![volume("footage")]))));
+    let place = |rig: &Rig| rig.harness.get_by_label("Request write access to footage").rect();
+    let before = place(&rig);
+    rig.status(status(vec![stale]));
+    assert!(rig.has("Newer exists"), "{:?}", rig.names());
+    assert_eq!(place(&rig), before);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Nothing is cut off, nothing overlaps: in every view, at every size, in both themes, at 200 %.
 
 use eframe::egui::{Rect, pos2};
-use egui_kittest::kittest::NodeT as _;
+use egui_kittest::kittest::{NodeT as _, Queryable as _};
 use volctl_gui::admin::{ClientRow, Tables, VolumeRow};
 use volctl_gui::command::{AdminPage, Command, View};
 use volctl_gui::model::{Event, Model};
@@ -81,6 +81,11 @@ fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
                 rig.run();
                 let what = format!("{view:?}, {page:?} at {width} x {height} x {scale}");
                 check(&rig, &what, width / scale, height / scale);
+                if view == View::Activity {
+                    // It was broken in two, "33" here and "events" in the next line.
+                    let count = rig.harness.get_by_label("1 event").rect();
+                    assert!(count.height() < 24.0, "{what}: {count:?}");
+                }
                 if view != View::Administration {
                     break;
                 }
@@ -89,13 +94,14 @@ fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
         for (dialogue, last) in [
             (Command::Compose("scans".into()), "Ask for scans"),
             (Command::ComposeTakeover("footage".into()), "Take over footage now"),
-            (Command::Palette, "Palette: Show Volumes"),
+            (Command::Palette, "Palette: Request write access to scans"),
         ] {
             rig.harness.state_mut().wish(Command::Show(View::Volumes), std::time::Duration::ZERO);
             rig.harness.state_mut().wish(dialogue.clone(), std::time::Duration::ZERO);
             rig.run();
             let what = format!("{dialogue:?} at {width} x {height} x {scale}");
-            above(&rig, &what, last, width / scale, height / scale);
+            let low = height / scale < 400.0;
+            above(&rig, &what, last, width / scale, if low { f32::INFINITY } else { height / scale });
             rig.harness.state_mut().wish(Command::Close, std::time::Duration::ZERO);
         }
         let mut at = status(vec![written("audio", "alice")]);
@@ -113,13 +119,13 @@ fn nothing_is_cut_off_and_nothing_overlaps_at_any_size() {
 }
 
 /// What belongs to a dialogue is pressable from `last`'s first sibling on; it lies over the view, so only its own parts are
-/// compared, and they are in sight unless the window is very small.
+/// compared, and they are in sight; in a very low window only the answers of a prompt are, whatever its message.
 fn above(rig: &Rig, what: &str, last: &str, width: f32, height: f32) {
     let all = pressable(rig);
     let at = all.iter().position(|(name, _)| name.starts_with(last)).unwrap_or_else(|| panic!("{what}: no {last}"));
     let rect = all[at].1;
     assert!(rect.min.x >= 0.0 && rect.max.x <= width, "{what}: {last} is cut off: {rect:?}");
-    assert!(height < 400.0 || (rect.min.y >= 0.0 && rect.max.y <= height), "{what}: {last} is out of sight: {rect:?}");
+    assert!(rect.min.y >= 0.0 && rect.max.y <= height, "{what}: {last} is out of sight: {rect:?}");
     for (name, place) in all.iter().filter(|(name, _)| siblings(last).iter().any(|s| name.starts_with(s))) {
         let both = rect.shrink(1.0).intersect(place.shrink(1.0));
         assert!(!both.is_positive() || *place == rect, "{what}: {last} {rect:?} and {name} {place:?} overlap");
@@ -132,7 +138,7 @@ fn siblings(last: &str) -> &'static [&'static str] {
         "Later: answer bob" => {
             &["Yes: answer bob", "No: answer bob", "Decide in a moment", "What to say with the answer"]
         }
-        "Palette: Show Volumes" => &["Command", "Palette: "],
+        "Palette: Request write access to scans" => &["Command", "Palette: "],
         _ => &["Cancel", "Message to the writer", "Do not wait for its last writes"],
     }
 }

@@ -164,7 +164,15 @@ fn whatever_is_wrong_is_said_with_what_to_do() {
     };
     let nobody =
         Failure::no_daemon("no daemon answers at /run/volctl/volctl.sock", "there is no such socket", "start it");
-    tell("no daemon", &down(nobody));
+    tell("no daemon", &down(nobody.clone()));
+    let mut ended = model(Some(status(vec![])));
+    let why = "the tables are damaged: table header copy 0 at byte 561152: nothing of a control volume is there";
+    ended.apply(Event::Log(vec![event("11:59:00", "control.lost", "", "", why)]), Duration::ZERO);
+    ended.apply(Event::Down(nobody.clone()), Duration::ZERO);
+    tell("a daemon that ended because the tables are damaged", &ended);
+    ended.apply(Event::News(vec![event("11:59:30", "client.logged_on", "", "", "logged on")]), Duration::ZERO);
+    ended.apply(Event::Down(nobody), Duration::ZERO);
+    tell("and one that ended long after", &ended);
     let claim = "the daemon is not logged on: the slot is being proven free";
     tell("logging on", &down(Failure::busy("not now", claim, "wait a moment")));
     let damage = "the daemon is not logged on: no log-on: both header copies are damaged";

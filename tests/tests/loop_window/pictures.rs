@@ -11,7 +11,8 @@ use volctl_tests::tree::root;
 const SOON: Duration = Duration::from_secs(15);
 
 /// What is drawn is on the screen a moment after the window knows it; no program can see when.
-fn shown() {
+fn shown(desk: &Desk) {
+    desk.step_back();
     std::thread::sleep(Duration::from_millis(500));
 }
 
@@ -67,7 +68,7 @@ fn loop_the_pictures_of_the_document_are_made() {
         let look = Look { size, theme, scale, ..Look::USUAL };
         let desk = Desk::open(&studio.dir().join(name), &alice.socket(), look);
         desk.see("footage is Read-write");
-        shown();
+        shown(&desk);
         let picture = desk.picture(name);
         if name == "volumes-dark" {
             keep(&picture, "volumes");
@@ -82,7 +83,7 @@ fn loop_the_pictures_of_the_document_are_made() {
                 "administration" => "Control volume",
                 _ => "Keys",
             });
-            shown();
+            shown(&desk);
             let picture = desk.picture(&format!("{view}-{}", name.trim_start_matches("volumes-")));
             if name == "volumes-dark" {
                 keep(&picture, view);
@@ -91,7 +92,7 @@ fn loop_the_pictures_of_the_document_are_made() {
                 desk.see("Page Privileges");
                 for page in ["Clients", "Volumes of the tables", "Privileges"] {
                     desk.click(&format!("Page {page}"));
-                    shown();
+                    shown(&desk);
                     let word = page.split(' ').next().unwrap_or_default().to_lowercase();
                     let picture = desk.picture(&format!("admin-{word}-{}", name.trim_start_matches("volumes-")));
                     if name == "volumes-dark" && page == "Privileges" {
@@ -107,11 +108,11 @@ fn loop_the_pictures_of_the_document_are_made() {
     let _hold = Hold::file(&alice.path("footage", "cut"));
     let _ = bob.begin(&["request", "footage", "-m", "need to fix the titles, ten minutes"]).wait().ok();
     desk.see("sleep: cut");
-    shown();
+    shown(&desk);
     keep(&desk.picture("prompt-light"), "prompt");
     desk.keys("Escape");
     desk.keys("ctrl+k");
     desk.see("Command");
-    shown();
+    shown(&desk);
     keep(&desk.picture("palette-light"), "palette");
 }

@@ -54,7 +54,7 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
     );
     row(ui, "Label", "Label of the tables", &mut form.label, "a name for people, optional");
     row(ui, "Size", "Size of a new image", &mut form.size, "16M, only for a new image");
-    pick(ui, "Lock:", &mut form.lock, &[("", "automatic"), ("bakery", "bakery"), ("ofd", "file locks (one computer)")]);
+    pick(ui, "Lock", &mut form.lock, &[("", "automatic"), ("bakery", "bakery"), ("ofd", "file locks (one computer)")]);
     let path = form.path.trim().to_owned();
     ui.horizontal_wrapped(|ui| {
         let ready = !path.is_empty();
@@ -92,7 +92,7 @@ fn daemon(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
         if !names.is_empty() {
             ui.horizontal_wrapped(|ui| {
                 for name in names {
-                    let button = ui.small_button(words::line(&name));
+                    let button = ui.button(words::line(&name));
                     parts::named(&button, true, &format!("This computer is {name}"), None);
                     if button.clicked() {
                         form.client = name;

@@ -48,19 +48,19 @@ fn new(ui: &mut Ui, p: &Palette, model: &mut Model, out: &mut Vec<Command>) {
     }
     pick(
         ui,
-        "File system:",
+        "File system",
         &mut form.mkfs,
         &[("", "as it is there"), ("btrfs", "make btrfs"), ("ext4", "make ext4"), ("xfs", "make XFS")],
     );
     pick(
         ui,
-        "Readers:",
+        "Readers",
         &mut form.readers,
         &[
             ("", "automatic"),
-            ("snapshot", "published states (btrfs)"),
+            ("snapshot", "snapshots (btrfs)"),
             ("exclusive", "wait for the writer"),
-            ("live", "live, may be mixed"),
+            ("live", "live (mixed)"),
         ],
     );
     let making = !form.mkfs.is_empty();
