@@ -155,6 +155,12 @@ pub trait Commands: Send + Sync {
     /// # Errors
     /// The device's.
     fn reservation(&self) -> Result<Option<Held>, Fault>;
+    /// A command that writes no byte and that a reservation against this host refuses as it refuses a write: a SCSI WRITE of no
+    /// block, NVMe's flush. [`Fault::Conflict`] is the refused write that proves a reservation.
+    ///
+    /// # Errors
+    /// The device's.
+    fn write_nothing(&self) -> Result<(), Fault>;
     /// Writes the block `new` at `offset` if it is `expected` there, as one act of the device.
     ///
     /// # Errors

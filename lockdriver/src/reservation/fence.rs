@@ -99,6 +99,43 @@ pub fn stands(on: &dyn Commands, table: Uuid, key: Key) -> Result<bool, FenceErr
     Ok(alone && held == Some(Held { key: key.0, kind: KIND }))
 }
 
+/// Does the fence of `writer` stand, and does it keep this host out? Seen by a write that changes nothing and must be refused; so
+/// never true on the writer's own host, nor on a device that reports reservations and does not enforce them.
+///
+/// # Errors
+/// When nobody knows, or somebody else's stands.
+pub fn keeps_out(on: &dyn Commands, table: Uuid, writer: Key) -> Result<bool, FenceError> {
+    if !stands(on, table, writer)? {
+        return Ok(false);
+    }
+    match on.write_nothing() {
+        Err(Fault::Conflict) => stands(on, table, writer),
+        Ok(()) | Err(Fault::Unsupported(_)) => Ok(false),
+        Err(unknown) => Err(unknown.into()),
+    }
+}
+
+/// Throws out `writer`, whose privilege is over, and holds the fence in its place. True: what that writer had under way is
+/// ended, and whatever of it comes later is refused for as long as this fence stands, so nobody need wait for it. Whoever else
+/// came first keeps what he has: only that one key is ever preempted.
+///
+/// # Errors
+/// When nobody knows, or somebody else's stands.
+pub fn inherit(on: &dyn Commands, table: Uuid, key: Key, writer: Key) -> Result<bool, FenceError> {
+    if !keeps_out(on, table, writer)? || !matches!(on.register(0, key.0), Ok(())) {
+        return Ok(false);
+    }
+    match on.preempt(key.0, writer.0, KIND) {
+        Ok(()) => stands(on, table, key),
+        // It may have been done, and what was under way may not be ended yet: the fence is not given back, and the wait stays.
+        Err(Fault::Unknown(_)) => Ok(false),
+        Err(_) => {
+            let _ = lower(on, key);
+            Ok(false)
+        }
+    }
+}
+
 /// Takes the fence away: with its holder's registration the reservation goes, too.
 ///
 /// # Errors
@@ -178,6 +215,38 @@ mod tests {
         assert!(writes(&target.path(3)));
         up(&b, key(1, 6)).unwrap();
         assert!(!writes(&target.path(3)) && stands(&b, TABLE, key(1, 6)).unwrap());
+    }
+
+    #[test]
+    fn only_a_refused_write_shows_that_a_fence_keeps_out() {
+        let target = target();
+        let (a, b) = (target.path(1), target.path(2));
+        assert!(!keeps_out(&b, TABLE, key(0, 1)).unwrap(), "there is none");
+        up(&a, key(0, 1)).unwrap();
+        assert!(keeps_out(&b, TABLE, key(0, 1)).unwrap());
+        assert!(!keeps_out(&a, TABLE, key(0, 1)).unwrap(), "the holder's own host is not kept out");
+        assert!(!keeps_out(&b, TABLE, key(0, 2)).unwrap(), "the fence of another login");
+        target.lie(Lies { lets_write: true, ..Lies::default() });
+        assert!(!keeps_out(&b, TABLE, key(0, 1)).unwrap(), "a device that only says that it reserves");
+        target.restart();
+        assert!(!keeps_out(&b, TABLE, key(0, 1)).unwrap(), "a target that forgot");
+    }
+
+    #[test]
+    fn whoever_inherits_a_fence_throws_out_its_writer_and_nobody_else() {
+        let target = target();
+        let (a, b, c) = (target.path(1), target.path(2), target.path(3));
+        assert!(!inherit(&b, TABLE, key(1, 1), key(0, 1)).unwrap(), "there is none");
+        up(&a, key(0, 1)).unwrap();
+        assert!(inherit(&b, TABLE, key(1, 1), key(0, 1)).unwrap());
+        assert!(!writes(&a) && stands(&b, TABLE, key(1, 1)).unwrap());
+        // Somebody else came first, and may be writing: it keeps what it has.
+        assert!(!inherit(&c, TABLE, key(2, 1), key(0, 1)).unwrap());
+        assert!(stands(&b, TABLE, key(1, 1)).unwrap() && writes(&b) && !writes(&c));
+        up(&b, key(1, 1)).unwrap();
+        assert!(stands(&b, TABLE, key(1, 1)).unwrap());
+        target.lie(Lies { lets_write: true, ..Lies::default() });
+        assert!(!inherit(&c, TABLE, key(2, 1), key(1, 1)).unwrap(), "what was not seen to be refused is not relied on");
     }
 
     #[test]

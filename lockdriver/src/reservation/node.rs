@@ -172,6 +172,21 @@ impl Commands for Node {
             .ok_or_else(|| Fault::Unknown("an answer to READ RESERVATION that is none".to_owned()))
     }
 
+    fn write_nothing(&self) -> Result<(), Fault> {
+        self.whole()?;
+        if let Some(status) = sg::nvme_flush(self.file.as_fd())? {
+            let unknown = || Err(Fault::Unknown(format!("NVMe status {status:#x}")));
+            return judge(status).unwrap_or_else(unknown);
+        }
+        let done = self.command(&scsi::write_nothing(), sg::Direction::None, &mut AlignedBuf::zeroed(0))?;
+        match done.meaning() {
+            Meaning::Good => Ok(()),
+            Meaning::Conflict => Err(Fault::Conflict),
+            Meaning::Illegal => Err(Fault::Unsupported(done.to_string())),
+            _ => Err(Fault::Unknown(done.to_string())),
+        }
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
         let block = u64::from(self.block);
         let length = u64::try_from(expected.len()).unwrap_or(u64::MAX);

@@ -182,6 +182,10 @@ impl Commands for Path {
         Ok(state.held.map(|(holder, kind)| Held { key: state.registered.get(&holder).copied().unwrap_or(0), kind }))
     }
 
+    fn write_nothing(&self) -> Result<(), Fault> {
+        if self.target.state().may_write(self.host) { Ok(()) } else { Err(Fault::Conflict) }
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
         let mut state = self.target.state();
         if state.lies.no_compare {
