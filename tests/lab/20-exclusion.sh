@@ -4,7 +4,7 @@
 . volctl-lab.sh
 compete() { # LOCK
   rm -f /tmp/acknowledged
-  [ $LAB_ID = b ] || { done_ok volctl init $DISK --lock $1 --force --max-clients 256 $T; }
+  [ $LAB_ID = b ] || { done_ok volctl init $DISK --lock $1 --force $T; }
   barrier made-$1
   adds $DISK $LAB_ID 120 "over-$1" & n=$!
   if [ $LAB_ID = a ]; then sleep 40; labctl put over-$1 1; fi

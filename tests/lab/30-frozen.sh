@@ -6,7 +6,7 @@ stand_still() { # LOCK
   rm -f /tmp/acknowledged
   case $LAB_ID in
   a)
-    done_ok volctl init $DISK --lock $1 --force --max-clients 256 $T
+    done_ok volctl init $DISK --lock $1 --force $T
     barrier made-$1
     adds $DISK a 120 stop-$1
     ;;

@@ -44,22 +44,53 @@ fn look(on: &dyn Commands, table: Uuid) -> Result<(Vec<Key>, Option<Held>), Fenc
     }
 }
 
+/// How a fence was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raised {
+    /// Where this host had no key.
+    Fresh,
+    /// Over a key that an earlier login of this host left.
+    OverOwn,
+}
+
+/// What stands that no client of this table made; None: nothing does.
+///
+/// # Errors
+/// The device's.
+pub fn foreign(on: &dyn Commands, table: Uuid) -> Result<Option<String>, FenceError> {
+    match look(on, table) {
+        Ok(_) | Err(FenceError::NotHere(_)) => Ok(None),
+        Err(FenceError::Foreign(what)) => Ok(Some(what)),
+        Err(other) => Err(other),
+    }
+}
+
 /// Raises the fence for `key`: every other host of this table is thrown out and what it has under way is ended; then this host
-/// alone may write. `may` is asked before each thing that hurts somebody: the write privilege must last.
+/// alone may write. `may` is asked before each thing that hurts somebody: the write privilege must last. What is somebody
+/// else's is thrown out, too, only if it `breaks`.
 ///
 /// # Errors
 /// See [`FenceError`]. After [`FenceError::NotHere`] and [`FenceError::Foreign`] everything is as it was.
-pub fn raise(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> bool) -> Result<(), FenceError> {
+pub fn raise(
+    on: &dyn Commands,
+    table: Uuid,
+    key: Key,
+    breaks: bool,
+    may: &dyn Fn() -> bool,
+) -> Result<Raised, FenceError> {
     let may = || if may() { Ok(()) } else { Err(FenceError::Over) };
-    look(on, table)?;
-    may()?;
-    match on.register(0, key.0) {
-        // An earlier login of this host left its own.
-        Err(Fault::Conflict) => on.register_anyhow(key.0)?,
-        Err(Fault::Unsupported(why)) => return Err(FenceError::NotHere(why)),
-        done => done?,
+    match look(on, table) {
+        Err(FenceError::Foreign(_)) if breaks => {}
+        other => drop(other?),
     }
-    let raised = alone(on, table, key, &may);
+    may()?;
+    let raised = match on.register(0, key.0) {
+        // An earlier login of this host left its own.
+        Err(Fault::Conflict) => on.register_anyhow(key.0).map(|()| Raised::OverOwn)?,
+        Err(Fault::Unsupported(why)) => return Err(FenceError::NotHere(why)),
+        done => done.map(|()| Raised::Fresh)?,
+    };
+    let raised = alone(on, table, key, breaks, &may).map(|()| raised);
     if raised.is_err() {
         // A registrant may write: whoever has no fence must not stay one.
         let _ = lower(on, key);
@@ -67,8 +98,14 @@ pub fn raise(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> bool) -
     raised
 }
 
-fn alone(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> Result<(), FenceError>) -> Result<(), FenceError> {
-    let (keys, _) = look(on, table)?;
+fn alone(
+    on: &dyn Commands,
+    table: Uuid,
+    key: Key,
+    breaks: bool,
+    may: &dyn Fn() -> Result<(), FenceError>,
+) -> Result<(), FenceError> {
+    let keys = if breaks { on.keys()?.into_iter().map(Key).collect() } else { look(on, table)?.0 };
     for victim in keys.into_iter().filter(|k| *k != key) {
         may()?;
         match on.preempt(key.0, victim.0, KIND) {
@@ -181,7 +218,7 @@ mod tests {
     }
 
     fn up(path: &Path, key: Key) -> Result<(), FenceError> {
-        raise(path, TABLE, key, &|| true)
+        raise(path, TABLE, key, false, &|| true).map(drop)
     }
 
     fn writes(path: &Path) -> bool {
@@ -257,7 +294,7 @@ mod tests {
         for asked in 0..3 {
             let left = std::cell::Cell::new(asked);
             let may = || left.replace(left.get() - 1) > 0;
-            let late = raise(&b, TABLE, key(1, 1), &may);
+            let late = raise(&b, TABLE, key(1, 1), false, &may);
             assert!(matches!(late, Err(FenceError::Over)), "{asked}: {late:?}");
             assert!(asked == 2 || (writes(&a) && !writes(&b)), "{asked}");
         }
@@ -269,6 +306,11 @@ mod tests {
         target.path(9).register(0, 0xabc).unwrap();
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::Foreign(_))));
         assert_eq!(target.path(1).keys().unwrap(), [0xabc]);
+        target.path(9).reserve(0xabc, Kind::Other(1)).unwrap();
+        assert!(foreign(&target.path(1), TABLE).unwrap().unwrap().contains("0xabc"));
+        raise(&target.path(1), TABLE, key(0, 1), true, &|| true).unwrap();
+        assert!(stands(&target.path(1), TABLE, key(0, 1)).unwrap() && !writes(&target.path(9)), "broken on purpose");
+        assert_eq!(foreign(&target.path(1), TABLE).unwrap(), None);
         target.restart();
         target.lie(Lies { no_reservations: true, ..Lies::default() });
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::NotHere(_))));

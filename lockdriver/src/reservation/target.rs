@@ -23,6 +23,10 @@ pub struct Lies {
     pub no_reservations: bool,
     /// It knows no compare-and-write.
     pub no_compare: bool,
+    /// Another host throws out whoever reserves next, just before that.
+    pub preempted_before_reserve: bool,
+    /// Whoever is thrown out next registers anew at once.
+    pub comes_back: bool,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +129,9 @@ impl Commands for Path {
 
     fn reserve(&self, key: u64, kind: Kind) -> Result<(), Fault> {
         let mut state = self.known()?;
+        if std::mem::take(&mut state.lies.preempted_before_reserve) {
+            state.gone(self.host);
+        }
         match state.held {
             _ if !state.is(self.host, key) => Err(Fault::Conflict),
             Some(held) if held != (self.host, kind) => Err(Fault::Conflict),
@@ -154,11 +161,15 @@ impl Commands for Path {
             return Err(Fault::Conflict);
         }
         let held = state.held.is_some_and(|(holder, _)| victims.contains(&holder));
+        let first = victims[0];
         for host in victims.into_iter().filter(|host| *host != self.host) {
             state.gone(host);
         }
         if held {
             state.held = Some((self.host, kind));
+        }
+        if std::mem::take(&mut state.lies.comes_back) {
+            state.registered.insert(first, victim);
         }
         Ok(())
     }

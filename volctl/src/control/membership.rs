@@ -22,6 +22,9 @@ use crate::wire::outcome::Failure;
 /// The reservation of a control volume.
 const KIND: Kind = Kind::WriteAllRegistrants;
 
+/// So often somebody is thrown out who comes back at once.
+const EXPULSIONS: u8 = 3;
+
 /// A registration that lasts as long as the value, or as the last login of this host that shares it.
 pub struct Membership {
     device: Arc<dyn BlockDevice>,
@@ -49,6 +52,14 @@ fn fails(what: &str, fault: &Fault) -> Failure {
         "no log-on",
         format!("the control volume is of the kind pr, and {what}: {fault}"),
         "attach it as a whole disk through a path that knows persistent reservations",
+    )
+}
+
+fn thrown_out() -> Failure {
+    Failure::busy(
+        "no log-on",
+        "another host claims the same slot of the control volume, and threw this one's registration out",
+        "try again; if it is one client on two hosts, give each a name of its own",
     )
 }
 
@@ -121,7 +132,11 @@ impl Membership {
         drop(moment);
         let device = Arc::clone(&device);
         let member = Self { device, table, key, run: run.to_owned(), file, users: Some(users), proven };
-        reserve(on, key)?;
+        let reserved = reserve(on, key);
+        if on.keys().is_ok_and(|keys| !keys.contains(&member.now().0)) {
+            return Err(thrown_out());
+        }
+        reserved?;
         match member.stands() {
             OfdResult::Held => Ok(member),
             _ => Err(Failure::failed(
@@ -156,18 +171,24 @@ impl Membership {
             *key != own && logins.iter().any(|(slot, incarnation)| key.is_up_to(self.table, *slot, *incarnation))
         };
         let left = || on.keys().map(|keys| keys.into_iter().map(Key).filter(theirs).collect::<Vec<_>>());
-        for victim in left()? {
-            tracing::warn!(event = "reservation.preempted", key = %victim, "a client that was passed may write no more");
-            match on.preempt(own.0, victim.0, KIND) {
-                // Gone meanwhile, or of no known result: what counts is whether it is registered still.
-                Ok(()) | Err(Fault::Conflict | Fault::Unknown(_)) => {}
-                Err(other) => return Err(other),
+        let mut victims = left()?;
+        // Whoever claims a slot that is taken already registers before it reads that, and may come just between.
+        for _ in 0..EXPULSIONS {
+            for victim in &victims {
+                tracing::warn!(event = "reservation.preempted", key = %victim, "a client that was passed may write no more");
+                match on.preempt(own.0, victim.0, KIND) {
+                    // Gone meanwhile, or of no known result: what counts is whether it is registered still.
+                    Ok(()) | Err(Fault::Conflict | Fault::Unknown(_)) => {}
+                    Err(other) => return Err(other),
+                }
+            }
+            victims = left()?;
+            if victims.is_empty() {
+                return Ok(());
             }
         }
-        match left()?.first() {
-            None => Ok(()),
-            Some(key) => Err(Fault::Unknown(format!("{key} stays registered"))),
-        }
+        let keys: Vec<String> = victims.iter().map(Key::to_string).collect();
+        Err(Fault::Unknown(format!("{} stays registered", keys.join(", "))))
     }
 }
 

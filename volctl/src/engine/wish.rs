@@ -80,6 +80,33 @@ impl Engine {
         }
     }
 
+    /// The volumes that this client wants and for which it waits for nothing but a lost writer's last writes, by the epochs of
+    /// those grants: a storage that throws that writer out makes the wait needless (section 7).
+    pub fn late_writes(&self, world: &World<'_>) -> Vec<(Uuid, u64)> {
+        let of = |volume: &Volume| {
+            let table = world.table(volume.uuid)?;
+            let grant = table.writer.filter(|g| g.slot != self.me() && volume.skip_inflight != Some(g.epoch))?;
+            let since = |seen: Option<(u64, Duration)>| seen.filter(|(e, _)| *e == grant.epoch).map(|(_, t)| t);
+            let silent = since(volume.revoked_since).is_some_and(|t| world.now >= t + self.setup.periods.dead);
+            let over = since(volume.reaped_since).is_some() || silent;
+            let wanted = self.page.request(volume.uuid).is_some() || volume.orphan_since.is_some();
+            (over && wanted && rules::may_ask(world, self.me(), table).is_ok()).then_some((volume.uuid, grant.epoch))
+        };
+        self.volumes.values().filter_map(of).collect()
+    }
+
+    /// The storage has thrown the writer of this grant out: nothing of it lands any more.
+    pub fn thrown_out(&mut self, volume: Uuid, epoch: u64) {
+        if let Some(volume) = self.volumes.get_mut(&volume) {
+            volume.skip_inflight = Some(epoch);
+        }
+    }
+
+    /// Does an administrator take it over, whatever else stands on its device?
+    pub fn breaks_foreign(&self, volume: Uuid) -> bool {
+        self.volumes.get(&volume).is_some_and(|v| v.breaks_foreign)
+    }
+
     /// Takes a free volume for the own request, or to bring it in order.
     pub(crate) fn step_wish(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
         let request = self.page.request(volume.uuid).map(|r| r.id);

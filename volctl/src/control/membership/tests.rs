@@ -95,6 +95,24 @@ fn whoever_was_passed_is_thrown_out_and_knows_it() {
     assert!(again.proven && a.writes());
 }
 
+/// Two hosts ran commands at the same time and claimed the same administration slot: the second was thrown out between its
+/// registration and its reservation, and gave up with *the device answers CHECK CONDITION* instead of trying the next slot; the
+/// first met the second's key again right after it had thrown it out, and gave up as well.
+#[test]
+fn two_hosts_that_claim_one_slot_do_not_take_each_other_for_a_broken_device() {
+    let target = target();
+    let (a, b) = (Host::of(&target, 1), Host::of(&target, 2));
+    let first = a.join(4, 3).expect("joins");
+    target.lie(Lies { preempted_before_reserve: true, ..Lies::default() });
+    let thrown_out = b.join(4, 1).expect_err("it was thrown out");
+    assert_eq!(thrown_out.exit, ExitCode::Busy, "another slot may be free: {thrown_out:?}");
+    assert_eq!(keys(&target), [key(4, 3)]);
+    target.lie(Lies { comes_back: true, ..Lies::default() });
+    std::mem::forget(b.join(4, 1).expect("joins"));
+    first.expel(&[(SlotIndex(4), Incarnation(2))]).expect("thrown out, and again");
+    assert_eq!(keys(&target), [key(4, 3)]);
+}
+
 #[test]
 fn a_host_reborn_with_its_old_key_gets_a_fresh_one() {
     let target = target();
