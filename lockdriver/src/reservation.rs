@@ -155,8 +155,9 @@ pub trait Commands: Send + Sync {
     /// # Errors
     /// The device's.
     fn reservation(&self) -> Result<Option<Held>, Fault>;
-    /// A command that writes no byte and that a reservation against this host refuses as it refuses a write: a SCSI WRITE of no
-    /// block, NVMe's flush. [`Fault::Conflict`] is the refused write that proves a reservation.
+    /// A write that changes nothing, whatever else is under way, and that a reservation against this host must refuse: SCSI's
+    /// COMPARE AND WRITE of equal bytes, NVMe's flush. [`Fault::Conflict`] is the refused write that proves a reservation. (SCSI
+    /// commands that send no data are let through by Linux's target, and hypervisors answer some of them themselves.)
     ///
     /// # Errors
     /// The device's.

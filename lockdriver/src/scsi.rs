@@ -140,13 +140,6 @@ pub fn compare_and_write(lba: u64) -> [u8; 16] {
     cdb
 }
 
-/// WRITE of no block at all: it changes nothing, and a reservation refuses it as any other write.
-pub fn write_nothing() -> [u8; 16] {
-    let mut cdb = [0; 16];
-    cdb[0] = 0x8a;
-    cdb
-}
-
 fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_be_bytes)
 }
@@ -249,7 +242,6 @@ mod tests {
     fn commands_are_laid_out_as_the_standards_have_them() {
         let caw = compare_and_write(0x0102_0304_0506_0708);
         assert_eq!(caw, [0x89, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1, 0, 0]);
-        assert_eq!(write_nothing(), [0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(reserve_in(ReserveIn::Keys), [0x5e, 0, 0, 0, 0, 0, 0, 0x10, 0, 0]);
         assert_eq!(reserve_in(ReserveIn::Reservation)[1], 1);
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -178,13 +178,11 @@ impl Commands for Node {
             let unknown = || Err(Fault::Unknown(format!("NVMe status {status:#x}")));
             return judge(status).unwrap_or_else(unknown);
         }
-        let done = self.command(&scsi::write_nothing(), sg::Direction::None, &mut AlignedBuf::zeroed(0))?;
-        match done.meaning() {
-            Meaning::Good => Ok(()),
-            Meaning::Conflict => Err(Fault::Conflict),
-            Meaning::Illegal => Err(Fault::Unsupported(done.to_string())),
-            _ => Err(Fault::Unknown(done.to_string())),
-        }
+        // Equal bytes: found there or not, nothing changes. Those that are there now, so that not even a device that writes
+        // without comparing changes anything.
+        let mut block = AlignedBuf::zeroed(usize::try_from(self.block).expect("a block fits memory"));
+        self.file.read_exact_at(&mut block, 0).map_err(|e| Fault::Unknown(e.to_string()))?;
+        self.compare_and_write(0, &block, &block).map(|_| ())
     }
 
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {

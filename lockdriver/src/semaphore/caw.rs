@@ -12,8 +12,8 @@ use ondisk::{Incarnation, SemaphoreWord, SlotIndex};
 
 use super::queue::Queue;
 use super::{
-    LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WordOp,
-    WordResult, WriteResult,
+    LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WordOp, WordResult,
+    WriteResult,
 };
 use crate::poll::{Me, OwnSlot, Poll};
 use crate::watch::Watch;

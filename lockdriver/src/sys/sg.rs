@@ -77,8 +77,6 @@ pub enum Direction {
     Out,
     /// From the device.
     In,
-    /// There is none.
-    None,
 }
 
 /// Sends one command with its data.
@@ -96,11 +94,7 @@ pub fn command(
     let short = |e| io::Error::new(io::ErrorKind::InvalidInput, e);
     let mut header = SgIoHdr {
         interface_id: libc::c_int::from(b'S'),
-        direction: match direction {
-            Direction::None => -1,
-            Direction::Out => -2,
-            Direction::In => -3,
-        },
+        direction: if direction == Direction::Out { -2 } else { -3 },
         cmd_len: u8::try_from(cdb.len()).map_err(short)?,
         max_sense: 64,
         iovec_count: 0,

@@ -326,7 +326,8 @@ fn stands(device: &DirectDevice, content: Option<&Content>) -> String {
         Some(Err(why)) => format!("unknown: {why}"),
         Some(Ok(Some(what))) => what,
         Some(Ok(None)) => {
-            "nobody is registered; whether it would keep anybody out only trying tells: --write, while it is empty".to_owned()
+            "nobody is registered; whether it would keep anybody out only trying tells: --write, while it is empty"
+                .to_owned()
         }
     }
 }

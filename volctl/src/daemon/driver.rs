@@ -267,6 +267,7 @@ impl<'a> Driver<'a> {
         for (volume, epoch) in self.fences.collect() {
             self.login.engine.thrown_out(volume, epoch);
         }
+        self.login.engine.refused(&self.fences.refused());
         if self.login.shop.guardian.is_none() {
             return;
         }

@@ -95,6 +95,11 @@ impl Fences {
         guarded.map(|s| (s.volume, s.epoch)).collect()
     }
 
+    /// The volumes on which a write of this host has just been refused, by the epoch of the grant.
+    pub fn refused(&self) -> BTreeMap<Uuid, u64> {
+        self.fresh().filter(|s| s.refused).map(|s| (s.volume, s.epoch)).collect()
+    }
+
     /// What people should know: somebody else's keys and reservations.
     pub fn warnings(&self, name: impl Fn(Uuid) -> Option<String>) -> Vec<Warning> {
         let foreign = self.fresh().filter_map(|s| s.foreign.as_ref().map(|what| (s.volume, what)));
@@ -136,7 +141,11 @@ mod tests {
         let mut fences = Fences::default();
         assert_eq!(seeing(&mut fences, Some(sight(4, true, false))), None, "it stands, and nobody has tried it");
         assert_eq!(seeing(&mut fences, Some(sight(4, true, true))), Some(4));
-        assert_eq!(seeing(&mut fences, Some(sight(5, true, false))), Some(5), "the own one, on a device that was seen to refuse");
+        assert_eq!(
+            seeing(&mut fences, Some(sight(5, true, false))),
+            Some(5),
+            "the own one, on a device that was seen to refuse"
+        );
         assert_eq!(seeing(&mut fences, Some(sight(5, false, false))), None, "a target that forgot");
         assert_eq!(seeing(&mut fences, Some(sight(5, true, false))), None, "to be seen again");
     }

@@ -32,6 +32,14 @@ pub struct Surroundings {
     pub fenced: BTreeMap<Uuid, u64>,
 }
 
+/// Was another host's write seen to be refused under this grant, here or by one who lives?
+fn guarded(grant: &Grant, volume: Uuid, world: &World<'_>, around: &Surroundings) -> bool {
+    let says =
+        |peer: &Peer| peer.current_page().and_then(|p| p.volume(volume)).is_some_and(|e| e.refused == grant.epoch);
+    around.fenced.get(&volume) == Some(&grant.epoch)
+        || world.peers.iter().any(|p| p.slot != grant.slot && p.is_alive() && says(p))
+}
+
 fn millis(t: Duration) -> u64 {
     u64::try_from(t.as_millis()).unwrap_or(u64::MAX)
 }
@@ -69,8 +77,7 @@ impl Engine {
         let modified_ms = said.map_or(table.modified_ms, |e| e.modified_ms.max(table.modified_ms));
         let modified_ms = own.map_or(modified_ms, |e| e.modified_ms.max(modified_ms));
         let wait = volume.and_then(|v| self.wait_of(v, table, world));
-        let guarded = around.fenced.get(&table.uuid).is_some_and(|e| table.writer.is_some_and(|g| g.epoch == *e));
-        let fenced = guarded && around.advisory.is_none();
+        let fenced = table.writer.is_some_and(|g| guarded(&g, table.uuid, world, around)) && around.advisory.is_none();
         let advisory = self.advisory(table, world, around).filter(|_| !fenced);
         wire::VolumeStatus {
             name: table.name.to_string(),
@@ -101,7 +108,7 @@ impl Engine {
             next: table.next.map(|n| world.name(n.slot)),
             mounted_generations: volume.map(mounted_generations).unwrap_or_default(),
             enforcement_note: match advisory {
-                None if fenced => Some("the storage refused a write of this host".to_owned()),
+                None if fenced => Some("the storage was seen to refuse a write of another host".to_owned()),
                 None => Some("not against the loss of both processes".to_owned()),
                 some => some,
             },

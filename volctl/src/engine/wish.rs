@@ -1,5 +1,6 @@
 //! The wish for the write privilege: the own request, or a dirty volume that nobody sees to (sections 7 and 8).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ondisk::{GrantState, InFlight, ReadersPolicy, Uuid, VolumeTable};
@@ -99,6 +100,16 @@ impl Engine {
     pub fn thrown_out(&mut self, volume: Uuid, epoch: u64) {
         if let Some(volume) = self.volumes.get_mut(&volume) {
             volume.skip_inflight = Some(epoch);
+        }
+    }
+
+    /// The volumes on which the storage has just refused a write of this host, by the epoch of the writer's grant: the writer, who
+    /// cannot see it, learns it from the page.
+    pub fn refused(&mut self, by: &BTreeMap<Uuid, u64>) {
+        let volumes: Vec<Uuid> = self.volumes.keys().copied().collect();
+        for volume in volumes {
+            let epoch = by.get(&volume).copied().unwrap_or(0);
+            self.say(volume, |e| e.refused = epoch);
         }
     }
 

@@ -203,8 +203,14 @@ mod tests {
                         {
                             let settings = [setting("x", name, value)];
                             let worst = worst.map(Duration::from_millis);
-                            let case =
-                                Case { kind: DeviceKind::Scsi, local, several_paths, worst, settings: &settings, proven: None };
+                            let case = Case {
+                                kind: DeviceKind::Scsi,
+                                local,
+                                several_paths,
+                                worst,
+                                settings: &settings,
+                                proven: None,
+                            };
                             let proposal = propose(&case);
                             assert_eq!(proposal.timings.broken_rule(), None, "{case:?}: {proposal:?}");
                             for of in ["lock", "lease", "beat", "dead", "poll"] {
@@ -266,7 +272,9 @@ mod tests {
     fn what_was_proven_is_proposed_and_the_reason_says_so() {
         let shared = Case { kind: DeviceKind::Scsi, ..case(&[]) };
         assert!(why(&propose(&shared), "lock").contains("not tried"));
-        for (kind, words) in [(LockKind::Pr, "refused write"), (LockKind::Caw, "COMPARE AND WRITE"), (LockKind::Bakery, "safe")] {
+        for (kind, words) in
+            [(LockKind::Pr, "refused write"), (LockKind::Caw, "COMPARE AND WRITE"), (LockKind::Bakery, "safe")]
+        {
             let proposal = propose(&Case { proven: Some(kind), ..shared.clone() });
             assert_eq!(proposal.lock, kind);
             assert!(why(&proposal, "lock").contains(words) && !why(&proposal, "lock").contains("not tried"));

@@ -119,14 +119,8 @@ impl Workshop {
             Err(TryLockError::WouldBlock) => return None,
         };
         let epoch = look.writer.map_or(0, |grant| grant.epoch);
-        let mut sight = Sight {
-            volume: spec.uuid,
-            epoch,
-            stands: false,
-            refused: false,
-            inherited: false,
-            foreign: None,
-        };
+        let mut sight =
+            Sight { volume: spec.uuid, epoch, stands: false, refused: false, inherited: false, foreign: None };
         let node = self.prove(spec, false).ok().and_then(|backing| node(&backing).ok().flatten())?;
         let table = self.session.volume.superblock.uuid;
         let Some(grant) = look.writer else {
@@ -178,7 +172,11 @@ impl Gates {
     pub(super) fn lower_fence(&mut self, spec: &Spec) {
         let Some(fence) = self.fence.take() else { return };
         if boottime() < fence.stays_until {
-            tracing::info!(event = "fence.stays", volume = spec.name, "the reservation stays until the next writer takes it");
+            tracing::info!(
+                event = "fence.stays",
+                volume = spec.name,
+                "the reservation stays until the next writer takes it"
+            );
             self.fence = Some(fence);
             return;
         }

@@ -109,6 +109,13 @@ fn fenced_is_said_of_the_grant_whose_fence_was_seen_to_refuse_and_of_no_other() 
     assert_ne!(desk.status_in(&seen(10)).enforcement, Enforcement::Fenced, "the writer before");
     let nothing_gated = Surroundings { advisory: Some("gate none".into()), ..seen(20) };
     assert_eq!(desk.status_in(&nothing_gated).enforcement, Enforcement::Advisory);
+    // The writer itself cannot see it: another client's page says so.
+    desk.edit_page(CAROL, |page| page.volumes[0].refused = 20);
+    assert_eq!(desk.status().enforcement, Enforcement::Fenced);
+    desk.edit_page(CAROL, |page| page.volumes[0].refused = 10);
+    assert_ne!(desk.status().enforcement, Enforcement::Fenced);
+    desk.edit_page(ALICE, |page| page.volumes[0].refused = 20);
+    assert_ne!(desk.status().enforcement, Enforcement::Fenced, "nobody proves his own");
     desk.table().writer = None;
     desk.step();
     assert_ne!(desk.status_in(&seen(0)).enforcement, Enforcement::Fenced, "nobody is guarded");
