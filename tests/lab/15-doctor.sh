@@ -12,7 +12,7 @@ look --write $DISK
 say "$(tr ',' '\n' < /tmp/doctor | grep -E '"(text|lock)"')"
 says '"tried": ?true, ?"text": ?"keys are told apart'
 case $LAB_DISK in
-  lio) says '"lock": ?"caw"'; says '"text": ?"it wrote' ;;
+  lio) says '"lock": ?"caw"'; says '"tried": ?true, ?"text": ?"a block was exchanged' ;;
   *) says '"lock": ?"bakery"'; says '"tried": ?true, ?"text": ?"[^"]*not supported' ;;
 esac
 prtool keys $DISK | grep -q 0x && fail "it left keys: $(prtool keys $DISK)"

@@ -1,16 +1,20 @@
 #lab: guests=1 disk=lio-open extra=1 timeout=700 append="clocksource=acpi_pm tsc=unstable"
 # A host with two paths to one disk, each an initiator of its own to the target. Over the second one `init` and `doctor` see a write
-# refused, so reservations are proven and `auto` takes them. A fence over one path keeps the other out; over a multipath map (if
+# refused, so reservations are proven and `auto` takes them (where the disk has a name by which the second path is known). A fence over one path keeps the other out; over a multipath map (if
 # dm-round-robin.ko is in the PATH) each path has the key, and both write.
 . volctl-lab.sh
 write_over() { dd if=/dev/zero of=$1 bs=4096 count=1 seek=2000 oflag=direct; }
 done_ok iscsiadm -m session -r 1 -o new
 wait_dev /dev/sdb
+name=$(cat /sys/block/sda/device/wwid 2> /tmp/x)
+say "its name: $name $(cat /tmp/x)"
 volctl doctor --json --write --seconds 1 $DISK > /tmp/doctor || fail "$(cat /tmp/doctor)"
-grep -Eq '"lock": ?"pr"' /tmp/doctor && grep -q 'writes were refused as they must be' /tmp/doctor || fail "doctor: $(cat /tmp/doctor)"
 volctl init $DISK $T > /tmp/auto 2>&1 || fail "$(cat /tmp/auto)"
 say "$(cat /tmp/auto)"
-grep -q 'lock pr' /tmp/auto || fail "reservations were not proven"
+if [ -n "$name" ]; then
+  grep -Eq '"lock": ?"pr"' /tmp/doctor && grep -q 'writes were refused as they must be' /tmp/doctor || fail "doctor: $(cat /tmp/doctor)"
+  grep -q 'lock pr' /tmp/auto || fail "reservations were not proven"
+fi
 done_ok volctl client add one --control $DISK
 clean $DISK
 

@@ -8,7 +8,7 @@ stand_still() { # LOCK
   a)
     done_ok volctl init $DISK --lock $1 --force $T
     barrier made-$1
-    adds $DISK a 120 stop-$1
+    adds $DISK a 50 stop-$1
     ;;
   b)
     barrier made-$1
@@ -22,8 +22,7 @@ stand_still() { # LOCK
       done_ok volctl client add c$round --control $DISK; echo c$round >> /tmp/acknowledged
       clean $DISK
       labctl thaw a
-      sleep 2
-      clean $DISK
+      sleep 4
     done
     labctl put stop-$1 1
     ;;

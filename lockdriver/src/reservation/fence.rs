@@ -53,14 +53,14 @@ pub enum Raised {
     OverOwn,
 }
 
-/// What stands that no client of this table made; None: nothing does.
+/// All that stands, if something of it was made by no client of this table; None: nothing was.
 ///
 /// # Errors
 /// The device's.
 pub fn foreign(on: &dyn Commands, table: Uuid) -> Result<Option<String>, FenceError> {
     match look(on, table) {
         Ok(_) | Err(FenceError::NotHere(_)) => Ok(None),
-        Err(FenceError::Foreign(what)) => Ok(Some(what)),
+        Err(FenceError::Foreign(what)) => Ok(Some(describe(on, table)?.unwrap_or(what))),
         Err(other) => Err(other),
     }
 }
@@ -307,7 +307,7 @@ mod tests {
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::Foreign(_))));
         assert_eq!(target.path(1).keys().unwrap(), [0xabc]);
         target.path(9).reserve(0xabc, Kind::Other(1)).unwrap();
-        assert!(foreign(&target.path(1), TABLE).unwrap().unwrap().contains("0xabc"));
+        assert!(foreign(&target.path(1), TABLE).unwrap().unwrap().contains("0x0000000000000abc (foreign)"));
         raise(&target.path(1), TABLE, key(0, 1), true, &|| true).unwrap();
         assert!(stands(&target.path(1), TABLE, key(0, 1)).unwrap() && !writes(&target.path(9)), "broken on purpose");
         assert_eq!(foreign(&target.path(1), TABLE).unwrap(), None);

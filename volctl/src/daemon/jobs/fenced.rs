@@ -123,16 +123,10 @@ impl Workshop {
             Sight { volume: spec.uuid, epoch, stands: false, refused: false, inherited: false, foreign: None };
         let node = self.prove(spec, false).ok().and_then(|backing| node(&backing).ok().flatten())?;
         let table = self.session.volume.superblock.uuid;
-        let Some(grant) = look.writer else {
-            sight.foreign = fence::foreign(&node, table).ok()?;
-            return Some(sight);
-        };
+        sight.foreign = fence::foreign(&node, table).ok()?;
+        let Some(grant) = look.writer.filter(|_| sight.foreign.is_none()) else { return Some(sight) };
         let writer = Key::of(table, grant.slot, grant.incarnation);
-        match fence::stands(&node, table, writer) {
-            Ok(stands) => sight.stands = stands,
-            Err(FenceError::Foreign(what)) => sight.foreign = Some(what),
-            Err(_) => return None,
-        }
+        sight.stands = fence::stands(&node, table, writer).ok()?;
         if writer == self.key() {
             return Some(sight);
         }
