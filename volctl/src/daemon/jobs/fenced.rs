@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
-use std::sync::TryLockError;
+use std::sync::{Arc, TryLockError};
 use std::time::Duration;
 
 use lockdriver::reservation::fence::{self, FenceError, Raised};
@@ -108,16 +108,10 @@ impl Workshop {
         lock(&self.breaking).insert(volume);
     }
 
-    /// Looks at the fence of a volume, and throws a writer out whose grant is over; None: not now, or it cannot be told.
+    /// Looks at the fence of a volume, and throws a writer out whose grant is over; None: it cannot be told. No job waits for it,
+    /// since storage may hang.
     pub fn look_at_fence(&self, look: &Look) -> Option<Sight> {
         let spec = &look.spec;
-        let gates = std::sync::Arc::clone(lock(&self.gates).entry(spec.uuid).or_default());
-        let mut gates = match gates.try_lock() {
-            Ok(gates) => gates,
-            Err(TryLockError::Poisoned(gates)) => gates.into_inner(),
-            // A job is under way, and may wait for storage.
-            Err(TryLockError::WouldBlock) => return None,
-        };
         let epoch = look.writer.map_or(0, |grant| grant.epoch);
         let mut sight =
             Sight { volume: spec.uuid, epoch, stands: false, refused: false, inherited: false, foreign: None };
@@ -132,12 +126,19 @@ impl Workshop {
         }
         sight.refused = sight.stands && fence::keeps_out(&node, table, writer).ok()?;
         if look.inherit {
-            sight.inherited = self.inherit(spec, grant, writer, node, &mut gates);
+            sight.inherited = self.inherit(spec, grant, writer, node);
         }
         Some(sight)
     }
 
-    fn inherit(&self, spec: &Spec, grant: Grant, writer: Key, node: Node, gates: &mut Gates) -> bool {
+    fn inherit(&self, spec: &Spec, grant: Grant, writer: Key, node: Node) -> bool {
+        let gates = Arc::clone(lock(&self.gates).entry(spec.uuid).or_default());
+        let mut gates = match gates.try_lock() {
+            Ok(gates) => gates,
+            Err(TryLockError::Poisoned(gates)) => gates.into_inner(),
+            // A job is under way, and may wait for storage: the next look does it.
+            Err(TryLockError::WouldBlock) => return false,
+        };
         let (table, key) = (self.session.volume.superblock.uuid, self.key());
         if gates.fence.as_ref().is_some_and(|fence| fence.instead_of == Some(writer)) {
             return fence::stands(&node, table, key).unwrap_or(false);
