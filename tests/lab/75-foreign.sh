@@ -7,7 +7,7 @@ a)
   barrier reserved
   log_on bob
   until_shown 30 'foreign_reservation.*0x0000000000000abc' v status --json
-  say "$(v status | grep 0xabc; v status | grep foreign)"
+  say "$(v status | grep warning)"
   if o=$(v request footage --wait 20s 2>&1); then fail "granted: $o"; else say "$o"; fi
   v status --json | grep -q '"state": \?"rw"' && fail "written under somebody else's reservation"
   labctl put refused 1

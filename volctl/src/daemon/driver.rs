@@ -12,7 +12,7 @@ use lockdriver::sys::clock::boottime;
 
 use super::calls::{self, Callers};
 use super::config::Config;
-use super::fences::{self, Fences};
+use super::fences::Fences;
 use super::jobs::{Finished, Spec};
 use super::login::{Login, Place};
 use super::notify::Watchdog;
@@ -202,7 +202,7 @@ impl<'a> Driver<'a> {
         }
         self.look_at_guardian();
         self.look_at_lease();
-        self.look_at_fences();
+        self.fences.go_on(&mut self.login, self.config);
         let wanted = self.login.engine.next_poll();
         let acted = std::mem::take(&mut self.acted);
         let changes = self.login.session.changes();
@@ -259,29 +259,6 @@ impl<'a> Driver<'a> {
             self.warned = true;
             self.services.note("guardian.lost", "the guardian stands still: this client stops in order");
             self.leave_then_return();
-        }
-    }
-
-    /// Whatever the storage itself says of who may write. A lost writer that it throws out need not be waited for.
-    fn look_at_fences(&mut self) {
-        for (volume, epoch) in self.fences.collect() {
-            self.login.engine.thrown_out(volume, epoch);
-        }
-        self.login.engine.refused(&self.fences.refused());
-        if self.login.shop.guardian.is_none() {
-            return;
-        }
-        let (engine, config) = (&self.login.engine, self.config);
-        let awaited = self.login.session.look(|world| engine.late_writes(world)).unwrap_or_default();
-        if !self.fences.due(!awaited.is_empty()) {
-            return;
-        }
-        let looks = self.login.session.look(|world| {
-            let tables = world.tables.volumes.iter().flatten();
-            tables.map(|t| fences::look(Spec::of(t, &config.devices), t.writer, &awaited)).collect()
-        });
-        if let Ok(looks) = looks {
-            self.fences.begin(&self.login.shop, looks);
         }
     }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use ondisk::{Grant, Uuid};
+use ondisk::{Uuid, VolumeTable};
 
-use super::jobs::{Look, Sight, Workshop};
+use super::config::Config;
+use super::jobs::{Look, Sight, Spec, Workshop};
+use super::login::Login;
 use crate::wire::status::Warning;
 
 /// Between two looks. A path that was lost, or a target that was started anew, is noticed by the next.
@@ -40,14 +42,38 @@ impl Default for Fences {
 }
 
 impl Fences {
-    /// Is it time for a look? `urgent`: somebody waits for what it does.
-    pub fn due(&self, urgent: bool) -> bool {
+    /// Tells the engine what was seen, and begins the next look when it is time. A lost writer that the storage throws out need not
+    /// be waited for.
+    pub fn go_on(&mut self, login: &mut Login, config: &Config) {
+        for (volume, epoch) in self.collect() {
+            login.engine.thrown_out(volume, epoch);
+        }
+        login.engine.refused(&self.refused());
+        let engine = &login.engine;
+        let awaited = login.session.look(|world| engine.late_writes(world)).unwrap_or_default();
+        if login.shop.guardian.is_none() || !self.is_due(!awaited.is_empty()) {
+            return;
+        }
+        let looks = login.session.look(|world| {
+            let look = |table: &VolumeTable| {
+                let writer = table.writer;
+                let inherit = writer.is_some_and(|grant| awaited.contains(&(table.uuid, grant.epoch)));
+                Look { spec: Spec::of(table, &config.devices), writer, inherit }
+            };
+            world.tables.volumes.iter().flatten().map(look).collect()
+        });
+        if let Ok(looks) = looks {
+            self.begin(&login.shop, looks);
+        }
+    }
+
+    /// `urgent`: somebody waits for what a look does.
+    fn is_due(&self, urgent: bool) -> bool {
         let now = Instant::now();
         !self.looking && (now >= self.next || urgent && now >= self.began + EVERY / 5)
     }
 
-    /// Begins a look.
-    pub fn begin(&mut self, shop: &Arc<Workshop>, looks: Vec<Look>) {
+    fn begin(&mut self, shop: &Arc<Workshop>, looks: Vec<Look>) {
         self.began = Instant::now();
         self.next = self.began + EVERY;
         let (shop, sender) = (Arc::clone(shop), self.sender.clone());
@@ -61,7 +87,7 @@ impl Fences {
     }
 
     /// The volumes whose lost writers were thrown out, by the epochs of their grants.
-    pub fn collect(&mut self) -> Vec<(Uuid, u64)> {
+    fn collect(&mut self) -> Vec<(Uuid, u64)> {
         let mut inherited = Vec::new();
         while let Ok(seen) = self.seen.try_recv() {
             self.looking = false;
@@ -96,7 +122,7 @@ impl Fences {
     }
 
     /// The volumes on which a write of this host has just been refused, by the epoch of the grant.
-    pub fn refused(&self) -> BTreeMap<Uuid, u64> {
+    fn refused(&self) -> BTreeMap<Uuid, u64> {
         self.fresh().filter(|s| s.refused).map(|s| (s.volume, s.epoch)).collect()
     }
 
@@ -111,12 +137,6 @@ impl Fences {
             })
             .collect()
     }
-}
-
-/// The volume's grant, and whether its writer may be thrown out now.
-pub fn look(spec: super::jobs::Spec, writer: Option<Grant>, awaited: &[(Uuid, u64)]) -> Look {
-    let inherit = writer.is_some_and(|grant| awaited.contains(&(spec.uuid, grant.epoch)));
-    Look { spec, writer, inherit }
 }
 
 #[cfg(test)]
