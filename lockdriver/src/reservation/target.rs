@@ -25,6 +25,8 @@ pub struct Lies {
     pub no_compare: bool,
     /// Another host throws out whoever reserves next, just before that.
     pub preempted_before_reserve: bool,
+    /// All registrants leave just before the next write.
+    pub all_leave_before_write: bool,
     /// Whoever is thrown out next registers anew at once.
     pub comes_back: bool,
 }
@@ -240,9 +242,15 @@ impl BlockDevice for Path {
     }
 
     fn write_at(&self, offset: u64, data: &[u8], durability: Durability) -> io::Result<()> {
-        if !self.target.state().may_write(self.host) {
+        let mut state = self.target.state();
+        if std::mem::take(&mut state.lies.all_leave_before_write) {
+            state.registered.clear();
+            state.held = None;
+        }
+        if !state.may_write(self.host) {
             return Err(io::Error::from_raw_os_error(libc::EBADE));
         }
+        drop(state);
         self.target.disk.write_at(offset, data, durability)
     }
 

@@ -25,6 +25,9 @@ const KIND: Kind = Kind::WriteAllRegistrants;
 /// So often somebody is thrown out who comes back at once.
 const EXPULSIONS: u8 = 3;
 
+/// So often a write must be let through before the device is held to be wrong.
+const TRIES: u8 = 3;
+
 /// A registration that lasts as long as the value, or as the last login of this host that shares it.
 pub struct Membership {
     device: Arc<dyn BlockDevice>,
@@ -235,10 +238,9 @@ fn write_key(file: &File, key: Key) -> std::io::Result<()> {
 
 /// Registers the key in the place of whatever this host's path had. True: a write was refused before.
 fn register(volume: &ControlVolume, on: &dyn Commands, key: Key) -> Result<bool, Failure> {
-    let guarded = on.reservation().map_err(|e| fails("its reservation cannot be read", &e))?.is_some();
-    let refused = if guarded { test_write(volume)? } else { false };
+    let proof = proof(volume, on)?;
     match on.register(0, key.0) {
-        Ok(()) if guarded && !refused => {
+        Ok(()) if proof == WriteProof::LetThrough => {
             let _ = on.register(key.0, 0);
             Err(Failure::refused(
                 "no log-on",
@@ -246,11 +248,35 @@ fn register(volume: &ControlVolume, on: &dyn Commands, key: Key) -> Result<bool,
                 "its reservations are worth nothing: make the control volume anew with --lock bakery",
             ))
         }
-        Ok(()) => Ok(guarded),
+        Ok(()) => Ok(proof == WriteProof::Refused),
         // An earlier login of this host, perhaps before it was reborn: a key outlives its host.
         Err(Fault::Conflict) => on.register_anyhow(key.0).map(|()| false).map_err(|e| fails("it takes no key", &e)),
         Err(e) => Err(fails("it takes no key", &e)),
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriteProof {
+    /// Nobody is there to be kept out for.
+    Unguarded,
+    Refused,
+    LetThrough,
+}
+
+/// The last registrant may leave, and the next one come, just while this one tries: only what is let through again and again
+/// under a reservation that stands before and after shows a device that does not do what it says.
+fn proof(volume: &ControlVolume, on: &dyn Commands) -> Result<WriteProof, Failure> {
+    let guarded = || on.reservation().map(|held| held.is_some());
+    let guarded = || guarded().map_err(|e| fails("its reservation cannot be read", &e));
+    for _ in 0..TRIES {
+        if !guarded()? {
+            return Ok(WriteProof::Unguarded);
+        }
+        if test_write(volume)? {
+            return Ok(WriteProof::Refused);
+        }
+    }
+    Ok(if guarded()? { WriteProof::LetThrough } else { WriteProof::Unguarded })
 }
 
 /// Writes what stands there already where nobody else writes; true: it was refused by the reservation.

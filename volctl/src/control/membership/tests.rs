@@ -80,6 +80,18 @@ fn a_device_that_lets_everybody_write_is_refused_at_the_second_log_on() {
     assert_eq!(keys(&target), [key(0, 1)]);
 }
 
+/// Two hosts ran one command after the other as fast as they could: one registered just when the other left, its test write was
+/// let through, and it called the device's reservations worthless.
+#[test]
+fn a_device_is_not_accused_because_the_last_registrant_left() {
+    let target = target();
+    let (a, b) = (Host::of(&target, 1), Host::of(&target, 2));
+    std::mem::forget(a.join(0, 1).expect("joins"));
+    target.lie(Lies { all_leave_before_write: true, ..Lies::default() });
+    let second = b.join(1, 1).expect("nobody is there to be kept out for");
+    assert!(!second.proven);
+}
+
 #[test]
 fn whoever_was_passed_is_thrown_out_and_knows_it() {
     let target = target();
