@@ -15,7 +15,7 @@
 #   make campaign      break things on real file systems for long (root): ROUNDS=300 FS=ext4 SEED=1; SWEEP=5 instead of
 #                      rounds; docs/campaign.md. With -j3 the file systems run side by side
 #   make lab           several kernels on one shared disk with reservations (root): LAB=path of the laboratory's program,
-#                      ONLY=part of a test's name; tests/lab/README.md
+#                      ONLY=part of a test's name, READS=100000 of the snapshot readers; tests/lab/README.md
 #   make clean
 
 CARGO ?= cargo
@@ -39,6 +39,7 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 
 LAB ?=
 ONLY ?=
+READS ?=
 LAB_TARGET := x86_64-unknown-linux-gnu
 
 FS ?= ext4 xfs btrfs
@@ -126,6 +127,8 @@ lab: cargo
 	files="$(TARGET)/lab"; mkdir -p "$$files"; \
 	strip -o "$$files/volctl" "$(TARGET)/$(LAB_TARGET)/debug/volctl" || exit 1; \
 	cp tests/lab/volctl-lab.sh "$$files/"; \
+	echo "READS=$(or $(READS),20000)" > "$$files/lab-settings.sh"; \
+	truncate -s 120M "$$files/btrfs.img" && mkfs.btrfs -q -f "$$files/btrfs.img" && gzip -f "$$files/btrfs.img" || exit 1; \
 	bad=0; \
 	for test in tests/lab/[0-9]*$(ONLY)*.sh; do \
 	    for disk in $$(sed -n 's/^#lab:.* disk=\([^ ]*\).*/\1/p' "$$test" | tr , ' '); do \

@@ -155,6 +155,13 @@ pub trait Commands: Send + Sync {
     /// # Errors
     /// The device's.
     fn reservation(&self) -> Result<Option<Held>, Fault>;
+    /// A write that changes nothing, whatever else is under way, and that a reservation against this host must refuse: SCSI's
+    /// COMPARE AND WRITE of equal bytes, NVMe's flush. [`Fault::Conflict`] is the refused write that proves a reservation. (SCSI
+    /// commands that send no data are let through by Linux's target, and hypervisors answer some of them themselves.)
+    ///
+    /// # Errors
+    /// The device's.
+    fn write_nothing(&self) -> Result<(), Fault>;
     /// Writes the block `new` at `offset` if it is `expected` there, as one act of the device.
     ///
     /// # Errors

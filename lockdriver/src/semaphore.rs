@@ -25,6 +25,7 @@ mod caw;
 mod common;
 mod ofd;
 mod pr;
+mod queue;
 
 pub use bakery::Bakery;
 pub use caw::Caw;

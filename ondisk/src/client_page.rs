@@ -31,7 +31,8 @@
 //! | 96 | 8 | u64 | capacity | bytes in all |
 //! | 104 | 8 | u64 | inflight | milliseconds; all ones: no bound |
 //! | 112 | 128 | 8 x 16 | held | generations held, unused ones 0.0 |
-//! | 240 | 16 | bytes | reserved | zero |
+//! | 240 | 8 | u64 | refused | the grant epoch whose fence has just refused a write of this client; 0: none |
+//! | 248 | 8 | bytes | reserved | zero |
 //!
 //! Request:
 //!
@@ -140,9 +141,11 @@ pub struct VolumeEntry {
     pub inflight: InFlight,
     /// Generations held.
     pub held: [Generation; HELD],
-    #[br(temp, assert(reserved_tail == [0; 16]))]
-    #[bw(calc = [0; 16])]
-    reserved_tail: [u8; 16],
+    /// Grant epoch of the writer whose fence has just refused a write of this client; 0: none.
+    pub refused: u64,
+    #[br(temp, assert(reserved_tail == [0; 8]))]
+    #[bw(calc = [0; 8])]
+    reserved_tail: [u8; 8],
 }
 
 impl VolumeEntry {

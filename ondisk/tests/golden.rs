@@ -154,6 +154,7 @@ fn golden_client_page() {
         capacity: 0x1112_1314_1516,
         inflight: InFlight(30_000),
         held,
+        refused: 0,
     };
     let nothing = VolumeEntry { inflight: InFlight(0), ..VolumeEntry::default() };
     assert_eq!(p.volumes, [nothing, entry, nothing]);

@@ -261,7 +261,16 @@ fn the_client_page_lies_where_the_document_says() {
         let mut p = page();
         p.polls = 0x1121_3141_5161_7181;
         p.refreshes = 0x1222_3242_5262_7282;
-        p.volumes = vec![VolumeEntry { busy: set == 0, stale: set == 1, advisory: set == 2, ..entry() }; 3];
+        p.volumes = vec![
+            VolumeEntry {
+                busy: set == 0,
+                stale: set == 1,
+                advisory: set == 2,
+                refused: 0x3132_3334_3536_3738,
+                ..entry()
+            };
+            3
+        ];
         p.requests = vec![request(); 32];
         p.answers = vec![answer(); 32];
         let mut b = vec![0; g.page_bytes()];
@@ -279,7 +288,7 @@ fn the_client_page_lies_where_the_document_says() {
             "advisory": flag(set, 2), "epoch": le64(e.epoch), "seen": pair(e.seen.epoch, e.seen.count),
             "published": pair(e.published.epoch, e.published.count), "retired": pair(e.retired.epoch, e.retired.count),
             "modified": e.modified_ms.to_le_bytes(), "free": le64(e.free), "capacity": le64(e.capacity),
-            "inflight": le64(e.inflight.0), "held": held,
+            "inflight": le64(e.inflight.0), "held": held, "refused": le64(e.refused),
         };
         let (r, a) = (request(), answer());
         let rv = values! {

@@ -65,8 +65,8 @@ fn entry() -> impl Strategy<Value = VolumeEntry> {
     let state = select(vec![None, Mounting, ReadOnly, ReadWrite, GateClosed]);
     let generations = prop::array::uniform3(generation());
     let held = prop::collection::vec(generation(), HELD);
-    (uuid(), state, any::<[bool; 3]>(), any::<[u64; 4]>(), any::<i64>(), generations, held).prop_map(
-        |(volume, state, [busy, stale, advisory], [epoch, free, capacity, inflight], modified_ms, g, held)| {
+    (uuid(), state, any::<[bool; 3]>(), any::<[u64; 5]>(), any::<i64>(), generations, held).prop_map(
+        |(volume, state, [busy, stale, advisory], [epoch, free, capacity, inflight, refused], modified_ms, g, held)| {
             VolumeEntry {
                 volume,
                 state,
@@ -82,6 +82,7 @@ fn entry() -> impl Strategy<Value = VolumeEntry> {
                 capacity,
                 inflight: InFlight(inflight),
                 held: held.try_into().unwrap(),
+                refused,
             }
         },
     )

@@ -22,6 +22,8 @@ b)
   barrier on
   refused overwrite
   done_ok volctl client add bob --control $DISK
+  # Beside a daemon that goes on beating and committing.
+  for n in 1 2 3; do done_ok volctl check --repair $DISK; done
   refused overwrite
   barrier tried
   barrier off

@@ -4,6 +4,7 @@ pub mod calls;
 pub mod config;
 pub mod driver;
 pub mod event_log;
+pub mod fences;
 pub mod hooks;
 pub mod jobs;
 pub mod login;

@@ -44,22 +44,53 @@ fn look(on: &dyn Commands, table: Uuid) -> Result<(Vec<Key>, Option<Held>), Fenc
     }
 }
 
+/// How a fence was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raised {
+    /// Where this host had no key.
+    Fresh,
+    /// Over a key that an earlier login of this host left.
+    OverOwn,
+}
+
+/// All that stands, if something of it was made by no client of this table; None: nothing was.
+///
+/// # Errors
+/// The device's.
+pub fn foreign(on: &dyn Commands, table: Uuid) -> Result<Option<String>, FenceError> {
+    match look(on, table) {
+        Ok(_) | Err(FenceError::NotHere(_)) => Ok(None),
+        Err(FenceError::Foreign(what)) => Ok(Some(describe(on, table)?.unwrap_or(what))),
+        Err(other) => Err(other),
+    }
+}
+
 /// Raises the fence for `key`: every other host of this table is thrown out and what it has under way is ended; then this host
-/// alone may write. `may` is asked before each thing that hurts somebody: the write privilege must last.
+/// alone may write. `may` is asked before each thing that hurts somebody: the write privilege must last. What is somebody
+/// else's is thrown out, too, only if it `breaks`.
 ///
 /// # Errors
 /// See [`FenceError`]. After [`FenceError::NotHere`] and [`FenceError::Foreign`] everything is as it was.
-pub fn raise(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> bool) -> Result<(), FenceError> {
+pub fn raise(
+    on: &dyn Commands,
+    table: Uuid,
+    key: Key,
+    breaks: bool,
+    may: &dyn Fn() -> bool,
+) -> Result<Raised, FenceError> {
     let may = || if may() { Ok(()) } else { Err(FenceError::Over) };
-    look(on, table)?;
-    may()?;
-    match on.register(0, key.0) {
-        // An earlier login of this host left its own.
-        Err(Fault::Conflict) => on.register_anyhow(key.0)?,
-        Err(Fault::Unsupported(why)) => return Err(FenceError::NotHere(why)),
-        done => done?,
+    match look(on, table) {
+        Err(FenceError::Foreign(_)) if breaks => {}
+        other => drop(other?),
     }
-    let raised = alone(on, table, key, &may);
+    may()?;
+    let raised = match on.register(0, key.0) {
+        // An earlier login of this host left its own.
+        Err(Fault::Conflict) => on.register_anyhow(key.0).map(|()| Raised::OverOwn)?,
+        Err(Fault::Unsupported(why)) => return Err(FenceError::NotHere(why)),
+        done => done.map(|()| Raised::Fresh)?,
+    };
+    let raised = alone(on, table, key, breaks, &may).map(|()| raised);
     if raised.is_err() {
         // A registrant may write: whoever has no fence must not stay one.
         let _ = lower(on, key);
@@ -67,8 +98,14 @@ pub fn raise(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> bool) -
     raised
 }
 
-fn alone(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> Result<(), FenceError>) -> Result<(), FenceError> {
-    let (keys, _) = look(on, table)?;
+fn alone(
+    on: &dyn Commands,
+    table: Uuid,
+    key: Key,
+    breaks: bool,
+    may: &dyn Fn() -> Result<(), FenceError>,
+) -> Result<(), FenceError> {
+    let keys = if breaks { on.keys()?.into_iter().map(Key).collect() } else { look(on, table)?.0 };
     for victim in keys.into_iter().filter(|k| *k != key) {
         may()?;
         match on.preempt(key.0, victim.0, KIND) {
@@ -97,6 +134,43 @@ pub fn stands(on: &dyn Commands, table: Uuid, key: Key) -> Result<bool, FenceErr
     let (keys, held) = look(on, table)?;
     let alone = !keys.is_empty() && keys.iter().all(|k| *k == key);
     Ok(alone && held == Some(Held { key: key.0, kind: KIND }))
+}
+
+/// Does the fence of `writer` stand, and does it keep this host out? Seen by a write that changes nothing and must be refused; so
+/// never true on the writer's own host, nor on a device that reports reservations and does not enforce them.
+///
+/// # Errors
+/// When nobody knows, or somebody else's stands.
+pub fn keeps_out(on: &dyn Commands, table: Uuid, writer: Key) -> Result<bool, FenceError> {
+    if !stands(on, table, writer)? {
+        return Ok(false);
+    }
+    match on.write_nothing() {
+        Err(Fault::Conflict) => stands(on, table, writer),
+        Ok(()) | Err(Fault::Unsupported(_)) => Ok(false),
+        Err(unknown) => Err(unknown.into()),
+    }
+}
+
+/// Throws out `writer`, whose privilege is over, and holds the fence in its place. True: what that writer had under way is
+/// ended, and whatever of it comes later is refused for as long as this fence stands, so nobody need wait for it. Whoever else
+/// came first keeps what he has: only that one key is ever preempted.
+///
+/// # Errors
+/// When nobody knows, or somebody else's stands.
+pub fn inherit(on: &dyn Commands, table: Uuid, key: Key, writer: Key) -> Result<bool, FenceError> {
+    if !keeps_out(on, table, writer)? || !matches!(on.register(0, key.0), Ok(())) {
+        return Ok(false);
+    }
+    match on.preempt(key.0, writer.0, KIND) {
+        Ok(()) => stands(on, table, key),
+        // It may have been done, and what was under way may not be ended yet: the fence is not given back, and the wait stays.
+        Err(Fault::Unknown(_)) => Ok(false),
+        Err(_) => {
+            let _ = lower(on, key);
+            Ok(false)
+        }
+    }
 }
 
 /// Takes the fence away: with its holder's registration the reservation goes, too.
@@ -144,7 +218,7 @@ mod tests {
     }
 
     fn up(path: &Path, key: Key) -> Result<(), FenceError> {
-        raise(path, TABLE, key, &|| true)
+        raise(path, TABLE, key, false, &|| true).map(drop)
     }
 
     fn writes(path: &Path) -> bool {
@@ -181,6 +255,38 @@ mod tests {
     }
 
     #[test]
+    fn only_a_refused_write_shows_that_a_fence_keeps_out() {
+        let target = target();
+        let (a, b) = (target.path(1), target.path(2));
+        assert!(!keeps_out(&b, TABLE, key(0, 1)).unwrap(), "there is none");
+        up(&a, key(0, 1)).unwrap();
+        assert!(keeps_out(&b, TABLE, key(0, 1)).unwrap());
+        assert!(!keeps_out(&a, TABLE, key(0, 1)).unwrap(), "the holder's own host is not kept out");
+        assert!(!keeps_out(&b, TABLE, key(0, 2)).unwrap(), "the fence of another login");
+        target.lie(Lies { lets_write: true, ..Lies::default() });
+        assert!(!keeps_out(&b, TABLE, key(0, 1)).unwrap(), "a device that only says that it reserves");
+        target.restart();
+        assert!(!keeps_out(&b, TABLE, key(0, 1)).unwrap(), "a target that forgot");
+    }
+
+    #[test]
+    fn whoever_inherits_a_fence_throws_out_its_writer_and_nobody_else() {
+        let target = target();
+        let (a, b, c) = (target.path(1), target.path(2), target.path(3));
+        assert!(!inherit(&b, TABLE, key(1, 1), key(0, 1)).unwrap(), "there is none");
+        up(&a, key(0, 1)).unwrap();
+        assert!(inherit(&b, TABLE, key(1, 1), key(0, 1)).unwrap());
+        assert!(!writes(&a) && stands(&b, TABLE, key(1, 1)).unwrap());
+        // Somebody else came first, and may be writing: it keeps what it has.
+        assert!(!inherit(&c, TABLE, key(2, 1), key(0, 1)).unwrap());
+        assert!(stands(&b, TABLE, key(1, 1)).unwrap() && writes(&b) && !writes(&c));
+        up(&b, key(1, 1)).unwrap();
+        assert!(stands(&b, TABLE, key(1, 1)).unwrap());
+        target.lie(Lies { lets_write: true, ..Lies::default() });
+        assert!(!inherit(&c, TABLE, key(2, 1), key(1, 1)).unwrap(), "what was not seen to be refused is not relied on");
+    }
+
+    #[test]
     fn a_privilege_that_ended_throws_nobody_out() {
         let target = target();
         let (a, b) = (target.path(1), target.path(2));
@@ -188,7 +294,7 @@ mod tests {
         for asked in 0..3 {
             let left = std::cell::Cell::new(asked);
             let may = || left.replace(left.get() - 1) > 0;
-            let late = raise(&b, TABLE, key(1, 1), &may);
+            let late = raise(&b, TABLE, key(1, 1), false, &may);
             assert!(matches!(late, Err(FenceError::Over)), "{asked}: {late:?}");
             assert!(asked == 2 || (writes(&a) && !writes(&b)), "{asked}");
         }
@@ -200,6 +306,11 @@ mod tests {
         target.path(9).register(0, 0xabc).unwrap();
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::Foreign(_))));
         assert_eq!(target.path(1).keys().unwrap(), [0xabc]);
+        target.path(9).reserve(0xabc, Kind::Other(1)).unwrap();
+        assert!(foreign(&target.path(1), TABLE).unwrap().unwrap().contains("0x0000000000000abc (foreign)"));
+        raise(&target.path(1), TABLE, key(0, 1), true, &|| true).unwrap();
+        assert!(stands(&target.path(1), TABLE, key(0, 1)).unwrap() && !writes(&target.path(9)), "broken on purpose");
+        assert_eq!(foreign(&target.path(1), TABLE).unwrap(), None);
         target.restart();
         target.lie(Lies { no_reservations: true, ..Lies::default() });
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::NotHere(_))));

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -170,6 +170,19 @@ impl Commands for Node {
         let answer = self.reserve_in(ReserveIn::Reservation)?;
         scsi::reservation(&answer)
             .ok_or_else(|| Fault::Unknown("an answer to READ RESERVATION that is none".to_owned()))
+    }
+
+    fn write_nothing(&self) -> Result<(), Fault> {
+        self.whole()?;
+        if let Some(status) = sg::nvme_flush(self.file.as_fd())? {
+            let unknown = || Err(Fault::Unknown(format!("NVMe status {status:#x}")));
+            return judge(status).unwrap_or_else(unknown);
+        }
+        // Equal bytes: found there or not, nothing changes. Those that are there now, so that not even a device that writes
+        // without comparing changes anything.
+        let mut block = AlignedBuf::zeroed(usize::try_from(self.block).expect("a block fits memory"));
+        self.file.read_exact_at(&mut block, 0).map_err(|e| Fault::Unknown(e.to_string()))?;
+        self.compare_and_write(0, &block, &block).map(|_| ())
     }
 
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {

@@ -23,6 +23,12 @@ pub struct Lies {
     pub no_reservations: bool,
     /// It knows no compare-and-write.
     pub no_compare: bool,
+    /// Another host throws out whoever reserves next, just before that.
+    pub preempted_before_reserve: bool,
+    /// All registrants leave just before the next write.
+    pub all_leave_before_write: bool,
+    /// Whoever is thrown out next registers anew at once.
+    pub comes_back: bool,
 }
 
 #[derive(Debug, Default)]
@@ -125,6 +131,9 @@ impl Commands for Path {
 
     fn reserve(&self, key: u64, kind: Kind) -> Result<(), Fault> {
         let mut state = self.known()?;
+        if std::mem::take(&mut state.lies.preempted_before_reserve) {
+            state.gone(self.host);
+        }
         match state.held {
             _ if !state.is(self.host, key) => Err(Fault::Conflict),
             Some(held) if held != (self.host, kind) => Err(Fault::Conflict),
@@ -154,11 +163,15 @@ impl Commands for Path {
             return Err(Fault::Conflict);
         }
         let held = state.held.is_some_and(|(holder, _)| victims.contains(&holder));
+        let first = victims[0];
         for host in victims.into_iter().filter(|host| *host != self.host) {
             state.gone(host);
         }
         if held {
             state.held = Some((self.host, kind));
+        }
+        if std::mem::take(&mut state.lies.comes_back) {
+            state.registered.insert(first, victim);
         }
         Ok(())
     }
@@ -180,6 +193,10 @@ impl Commands for Path {
     fn reservation(&self) -> Result<Option<Held>, Fault> {
         let state = self.known()?;
         Ok(state.held.map(|(holder, kind)| Held { key: state.registered.get(&holder).copied().unwrap_or(0), kind }))
+    }
+
+    fn write_nothing(&self) -> Result<(), Fault> {
+        if self.target.state().may_write(self.host) { Ok(()) } else { Err(Fault::Conflict) }
     }
 
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
@@ -225,9 +242,15 @@ impl BlockDevice for Path {
     }
 
     fn write_at(&self, offset: u64, data: &[u8], durability: Durability) -> io::Result<()> {
-        if !self.target.state().may_write(self.host) {
+        let mut state = self.target.state();
+        if std::mem::take(&mut state.lies.all_leave_before_write) {
+            state.registered.clear();
+            state.held = None;
+        }
+        if !state.may_write(self.host) {
             return Err(io::Error::from_raw_os_error(libc::EBADE));
         }
+        drop(state);
         self.target.disk.write_at(offset, data, durability)
     }
 

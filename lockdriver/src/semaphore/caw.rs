@@ -1,6 +1,6 @@
 //! The semaphore with COMPARE AND WRITE: the bakery says who is next, the device's word says who is inside.
 //!
-//! The queue in the slots gives order, epochs and the judgement of the silent, as in [`Bakery`]. The word on top is one act of the
+//! The queue in the slots gives order, epochs and the judgement of the silent, as in [`super::Bakery`]. The word on top is one act of the
 //! device: whatever the slots' timing was worth, no two tenures have it at once. Words never repeat, since epochs do not,
 //! so a compare-and-write that lands late finds other bytes and does nothing.
 
@@ -10,9 +10,10 @@ use ondisk::elect::SlotView;
 use ondisk::semaphore_word::Holder;
 use ondisk::{Incarnation, SemaphoreWord, SlotIndex};
 
+use super::queue::Queue;
 use super::{
-    Bakery, LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WordOp,
-    WordResult, WriteResult,
+    LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WAITING_POLL, WordOp, WordResult,
+    WriteResult,
 };
 use crate::poll::{Me, OwnSlot, Poll};
 use crate::watch::Watch;
@@ -22,7 +23,7 @@ const TRIES: u8 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
-    /// At rest, or in the queue.
+    /// At rest, in the queue, or leaving it.
     Queue,
     /// First in the queue; the word is being read.
     Reading(Tenure),
@@ -42,8 +43,6 @@ enum Phase {
         tenure: Tenure,
         tries: u8,
     },
-    /// The queue is being left.
-    Passing(Option<LockError>),
     Over(LockError),
 }
 
@@ -51,14 +50,14 @@ enum Phase {
 #[derive(Debug, Clone, Hash)]
 pub struct Caw {
     me: Me,
-    queue: Bakery,
+    queue: Queue,
     phase: Phase,
 }
 
 impl Caw {
     /// At rest.
     pub fn new(params: Params) -> Self {
-        Self { me: params.me, queue: Bakery::new(params), phase: Phase::Queue }
+        Self { me: params.me, queue: Queue::new(params), phase: Phase::Queue }
     }
 
     fn holder(&self) -> Holder {
@@ -78,33 +77,22 @@ impl Caw {
         Step::Failed(why)
     }
 
-    /// What the queue wants is done (if its login ends, it stays over there); whoever is first goes on to the word.
+    /// What the queue wants is done; whoever is first goes on to the word.
     fn queued(&mut self, step: Step) -> Step {
         match step {
             Step::Entered(tenure) => {
                 self.phase = Phase::Reading(tenure);
                 Step::Word(WordOp::Read)
             }
+            Step::Failed(why) if self.queue.is_leaving() => self.end(why),
             other => other,
         }
     }
 
-    fn pass(&mut self, why: Option<LockError>) -> Step {
-        self.phase = Phase::Passing(why);
-        let step = self.queue.release();
-        self.passed(step)
-    }
-
-    fn passed(&mut self, step: Step) -> Step {
-        match (step, &mut self.phase) {
-            (Step::Failed(why), _) if why.ends_incarnation() => self.end(why),
-            (step @ (Step::Left | Step::Failed(_)), Phase::Passing(why)) => {
-                let why = why.take();
-                self.phase = Phase::Queue;
-                why.map_or(step, Step::Failed)
-            }
-            (other, _) => other,
-        }
+    fn leave(&mut self, why: Option<LockError>) -> Step {
+        self.phase = Phase::Queue;
+        let step = self.queue.leave(why);
+        self.queued(step)
     }
 
     fn take(&mut self, tenure: Tenure, expected: Option<SemaphoreWord>) -> Step {
@@ -131,7 +119,7 @@ impl Caw {
             },
             // Nobody can be inside by a word that nobody can read: whoever is first in the queue mends it.
             WordResult::Damaged => self.take(tenure, None),
-            _ => self.pass(Some(LockError::WordUnreachable)),
+            _ => self.leave(Some(LockError::WordUnreachable)),
         }
     }
 
@@ -179,8 +167,8 @@ impl Caw {
 
     fn freed(&mut self, tenure: Tenure, tries: u8, result: WordResult) -> Step {
         match result {
-            WordResult::Swapped => self.pass(None),
-            WordResult::Is(word) if word == Self::free(&tenure) => self.pass(None),
+            WordResult::Swapped => self.leave(None),
+            WordResult::Is(word) if word == Self::free(&tenure) => self.leave(None),
             WordResult::Is(word) if word == self.held(&tenure) && tries < TRIES => {
                 let expected = Some(word);
                 let new = Self::free(&tenure);
@@ -210,10 +198,6 @@ impl Semaphore for Caw {
             Phase::Queue => {
                 let step = self.queue.slot_written(result, now);
                 self.queued(step)
-            }
-            Phase::Passing(_) => {
-                let step = self.queue.slot_written(result, now);
-                self.passed(step)
             }
             _ => Step::Failed(LockError::OutOfTurn("slot_written")),
         }
@@ -254,7 +238,7 @@ impl Semaphore for Caw {
                     self.phase = Phase::Again(tenure);
                     Step::WaitThenPoll(WAITING_POLL)
                 }
-                _ => self.pass(Some(LockError::WordUnreachable)),
+                _ => self.leave(Some(LockError::WordUnreachable)),
             },
             Phase::Freeing { tenure, tries } => match result {
                 WordResult::Differs | WordResult::Unknown => {
@@ -305,7 +289,7 @@ impl Semaphore for Caw {
     fn abandon(&mut self) -> Step {
         match &self.phase {
             Phase::Queue => self.queue.abandon(),
-            Phase::Judging(..) | Phase::Again(_) => self.pass(None),
+            Phase::Judging(..) | Phase::Again(_) => self.leave(None),
             Phase::Inside(_) => self.release(),
             Phase::Over(why) => Step::Failed(why.clone()),
             _ => Step::Failed(LockError::OutOfTurn("abandon")),

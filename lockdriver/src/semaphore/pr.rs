@@ -8,33 +8,32 @@
 
 use std::time::Duration;
 
-use super::{Bakery, LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WriteResult};
+use super::queue::Queue;
+use super::{LockError, OfdResult, Params, Retest, Semaphore, SlotFields, Step, Tenure, WriteResult};
 use crate::poll::Poll;
 use crate::watch::Watch;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
-    /// At rest, or in the queue.
+    /// At rest, in the queue, or leaving it.
     Queue,
     /// First in the queue: is this host still registered?
     Asking(Tenure),
     Inside(Tenure),
-    /// The queue is being left.
-    Passing(Option<LockError>),
     Over(LockError),
 }
 
 /// The queue of one client on a reserved control volume.
 #[derive(Debug, Clone, Hash)]
 pub struct Pr {
-    queue: Bakery,
+    queue: Queue,
     phase: Phase,
 }
 
 impl Pr {
     /// At rest.
     pub fn new(params: Params) -> Self {
-        Self { queue: Bakery::new(params), phase: Phase::Queue }
+        Self { queue: Queue::new(params), phase: Phase::Queue }
     }
 
     fn end(&mut self, why: LockError) -> Step {
@@ -48,26 +47,15 @@ impl Pr {
                 self.phase = Phase::Asking(tenure);
                 Step::Key
             }
+            Step::Failed(why) if self.queue.is_leaving() => self.end(why),
             other => other,
         }
     }
 
-    fn pass(&mut self, why: Option<LockError>) -> Step {
-        self.phase = Phase::Passing(why);
-        let step = self.queue.release();
-        self.passed(step)
-    }
-
-    fn passed(&mut self, step: Step) -> Step {
-        match (step, &mut self.phase) {
-            (Step::Failed(why), _) if why.ends_incarnation() => self.end(why),
-            (step @ (Step::Left | Step::Failed(_)), Phase::Passing(why)) => {
-                let why = why.take();
-                self.phase = Phase::Queue;
-                why.map_or(step, Step::Failed)
-            }
-            (other, _) => other,
-        }
+    fn leave(&mut self, why: Option<LockError>) -> Step {
+        self.phase = Phase::Queue;
+        let step = self.queue.leave(why);
+        self.queued(step)
     }
 }
 
@@ -88,10 +76,6 @@ impl Semaphore for Pr {
             Phase::Queue => {
                 let step = self.queue.slot_written(result, now);
                 self.queued(step)
-            }
-            Phase::Passing(_) => {
-                let step = self.queue.slot_written(result, now);
-                self.passed(step)
             }
             _ => Step::Failed(LockError::OutOfTurn("slot_written")),
         }
@@ -114,7 +98,7 @@ impl Semaphore for Pr {
                 Step::Entered(tenure)
             }
             (Phase::Asking(_), OfdResult::NotHeld) => self.end(LockError::KeyGone),
-            (Phase::Asking(_), OfdResult::Failed) => self.pass(Some(LockError::KeyUnknown)),
+            (Phase::Asking(_), OfdResult::Failed) => self.leave(Some(LockError::KeyUnknown)),
             _ => Step::Failed(LockError::OutOfTurn("ofd_done")),
         }
     }
@@ -143,7 +127,7 @@ impl Semaphore for Pr {
 
     fn release(&mut self) -> Step {
         match &self.phase {
-            Phase::Inside(_) => self.pass(None),
+            Phase::Inside(_) => self.leave(None),
             Phase::Over(why) => Step::Failed(why.clone()),
             _ => Step::Failed(LockError::OutOfTurn("release")),
         }
@@ -152,7 +136,7 @@ impl Semaphore for Pr {
     fn abandon(&mut self) -> Step {
         match &self.phase {
             Phase::Queue => self.queue.abandon(),
-            Phase::Inside(_) => self.pass(None),
+            Phase::Inside(_) => self.leave(None),
             Phase::Over(why) => Step::Failed(why.clone()),
             _ => Step::Failed(LockError::OutOfTurn("abandon")),
         }

@@ -10,6 +10,7 @@ use crate::scsi::{Completion, Sense};
 const SG_IO: u64 = 0x2285;
 const NVME_ID: u64 = 0x4e40;
 const NVME_IO_CMD: u64 = 0xc048_4e43;
+const NVME_FLUSH: u8 = 0x00;
 const NVME_RESERVATION_REGISTER: u8 = 0x0d;
 const NVME_RESERVATION_REPORT: u8 = 0x0e;
 /// Reservation Register Action: unregister.
@@ -155,6 +156,15 @@ pub fn nvme_unregister(node: BorrowedFd<'_>, key: u64) -> io::Result<Option<u32>
     let mut keys = AlignedBuf::zeroed(16);
     keys[..8].copy_from_slice(&key.to_le_bytes());
     nvme(node, NVME_RESERVATION_REGISTER, &mut keys, [NVME_UNREGISTER, 0])
+}
+
+/// Asks that what was written be stable; the status, or None: it is no NVMe device. It changes no byte, and reservations refuse it
+/// as they refuse a write. (The kernel's own flush is left out where there is no volatile cache.)
+///
+/// # Errors
+/// The system call's.
+pub fn nvme_flush(node: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    nvme(node, NVME_FLUSH, &mut AlignedBuf::zeroed(0), [0, 0])
 }
 
 /// One command with its data; its status, or None: it is no NVMe device.

@@ -108,6 +108,7 @@ fn entry(feed: &mut Feed) -> VolumeEntry {
     (entry.free, entry.capacity) = (feed.number(), feed.number());
     entry.inflight = inflight(feed);
     entry.held[0] = generation(feed);
+    entry.refused = feed.number();
     entry
 }
 

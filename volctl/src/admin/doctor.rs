@@ -14,15 +14,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use lockdriver::device::{Access, BlockDevice, DirectDevice, OpenError};
+use lockdriver::reservation::{Fault, fence};
 
 use self::advice::{judge, set};
 use self::latency::Latency;
 use self::propose::Case;
 use self::report::{Control, Device, Direct, Found, Holds, Late, Report, Tried, Use};
 use super::init;
+use super::init::lock_choice::{Chosen, choose};
 use super::storage::{self, Content};
 use crate::cli::args::DoctorArgs;
 use crate::cli::output::Ui;
+use crate::cli::values::LockChoice;
 use crate::control::open::{ControlVolume, open_device};
 use crate::volumes::describe::{self, Description, DeviceKind};
 use crate::volumes::inflight::{self, Inflight};
@@ -109,13 +112,14 @@ fn look(path: &Path, args: &DoctorArgs, ui: &mut Ui) -> Result<(Found, Option<Fa
         None => (Some(Content::Unknown(0)), None),
     };
     let mut latency = Latency::default();
+    let mut tried = None;
     if let (Some(device), None) = (&device, &failure) {
         measure(path, device, args, &mut latency, ui).unwrap_or_else(|e| {
             let what = format!("{} fails", path.display());
             failure = Some(Failure::failed(what, e.to_string(), "look at the device and its path (dmesg)"));
         });
         let empty = content.is_none() && failure.is_none();
-        write_test(path, is_device, empty, &used_by, args, &mut latency, ui);
+        tried = write_test(path, is_device, empty, &used_by, args, &mut latency, ui);
     }
     let (late, settings) = inflight::explain(path);
     let local = is_local(path);
@@ -125,11 +129,18 @@ fn look(path: &Path, args: &DoctorArgs, ui: &mut Ui) -> Result<(Found, Option<Fa
         several_paths: description.several_paths,
         worst: latency.worst(),
         settings: &settings,
+        proven: tried.as_ref().map(|chosen| chosen.kind),
     };
     let proposal = propose::propose(&case);
     let mut found = Found {
-        reservations: reservations(&description),
-        compare_and_write: compare_and_write(&description),
+        reservations: match tried.as_mut().and_then(|chosen| chosen.reservations.take()) {
+            Some(text) => Tried { tried: true, text },
+            None => reservations(&description, device.as_ref(), content.as_ref()),
+        },
+        compare_and_write: match tried.as_mut().and_then(|chosen| chosen.compare.take()) {
+            Some(text) => Tried { tried: true, text },
+            None => compare_and_write(&description),
+        },
         size,
         logical_sector: device.as_ref().map(BlockDevice::sector_bytes),
         physical_block: device.as_ref().map(|device| init::stride(device, path).max(device.physical_block_bytes())),
@@ -249,7 +260,7 @@ fn write_test(
     args: &DoctorArgs,
     latency: &mut Latency,
     ui: &mut Ui,
-) {
+) -> Option<Chosen> {
     let why_not = match () {
         () if !args.write => {
             Some("not asked for: --write allows it, on a device that is empty and not in use".to_owned())
@@ -261,14 +272,16 @@ fn write_test(
     };
     latency.not_written = why_not;
     if latency.not_written.is_some() {
-        return;
+        return None;
     }
     let time = Duration::from_secs(args.seconds.into());
     let done = latency::claim(path, is_device).and_then(|(device, _claim)| {
         // Empty while it is claimed, too.
         match storage::content(path) {
             Ok(None) => {
-                latency::writes(&device, time, &mut progress(path, "writing", time, ui)).map_err(|e| e.to_string())
+                let times = latency::writes(&device, time, &mut progress(path, "writing", time, ui));
+                let chosen = choose(LockChoice::Auto, &device).map_err(|failure| failure.why)?;
+                times.map(|times| (times, chosen)).map_err(|e| e.to_string())
             }
             Ok(Some(content)) => Err(format!("it is not empty any more: {content}")),
             Err(failure) => Err(failure.why),
@@ -276,8 +289,14 @@ fn write_test(
     });
     erase(ui);
     match done {
-        Ok((plain, stable)) => (latency.writes, latency.stable_writes) = (plain, stable),
-        Err(why) => latency.not_written = Some(why),
+        Ok(((plain, stable), chosen)) => {
+            (latency.writes, latency.stable_writes) = (plain, stable);
+            Some(chosen)
+        }
+        Err(why) => {
+            latency.not_written = Some(why);
+            None
+        }
     }
 }
 
@@ -295,7 +314,25 @@ fn can_reserve(description: &Description) -> bool {
         && !matches!(description.kind, DeviceKind::File | DeviceKind::Loop)
 }
 
-fn reservations(description: &Description) -> Tried {
+/// Reading who is registered changes nothing; whether anybody is kept out only trying would tell.
+fn stands(device: &DirectDevice, content: Option<&Content>) -> String {
+    let table = match content {
+        Some(Content::Control(superblock)) => superblock.uuid,
+        _ => ondisk::Uuid::nil(),
+    };
+    match device.commands().map(|on| fence::describe(on, table)) {
+        None => "none: this is no block device".to_owned(),
+        Some(Err(Fault::Unsupported(why))) => format!("none: the device does not know them ({why})"),
+        Some(Err(why)) => format!("unknown: {why}"),
+        Some(Ok(Some(what))) => what,
+        Some(Ok(None)) => {
+            "nobody is registered; whether it would keep anybody out only trying tells: --write, while it is empty"
+                .to_owned()
+        }
+    }
+}
+
+fn reservations(description: &Description, device: Option<&DirectDevice>, content: Option<&Content>) -> Tried {
     let text = match description.kind {
         DeviceKind::File => "none: an image file has no reservations".to_owned(),
         DeviceKind::Loop => "none: a loop device passes no reservations on".to_owned(),
@@ -303,8 +340,7 @@ fn reservations(description: &Description) -> Tried {
         DeviceKind::Partition => {
             "not tried; they are of the whole disk, so give a control volume a disk of its own".to_owned()
         }
-        _ if can_reserve(description) => "not tried: only registering a key would tell".to_owned(),
-        _ => "not tried; this kind of device usually has none".to_owned(),
+        _ => device.map_or_else(|| "unknown: it could not be opened".to_owned(), |device| stands(device, content)),
     };
     Tried { tried: false, text }
 }

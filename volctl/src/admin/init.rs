@@ -21,7 +21,7 @@ use crate::engine::World;
 use crate::units::{format_duration, round_size};
 use crate::wire::outcome::Failure;
 
-mod lock_choice;
+pub(super) mod lock_choice;
 
 /// An image that is made without --size has at least so many bytes.
 const IMAGE_BYTES: u64 = 16 << 20;

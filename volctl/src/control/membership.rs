@@ -22,6 +22,12 @@ use crate::wire::outcome::Failure;
 /// The reservation of a control volume.
 const KIND: Kind = Kind::WriteAllRegistrants;
 
+/// So often somebody is thrown out who comes back at once.
+const EXPULSIONS: u8 = 3;
+
+/// So often a write must be let through before the device is held to be wrong.
+const TRIES: u8 = 3;
+
 /// A registration that lasts as long as the value, or as the last login of this host that shares it.
 pub struct Membership {
     device: Arc<dyn BlockDevice>,
@@ -49,6 +55,14 @@ fn fails(what: &str, fault: &Fault) -> Failure {
         "no log-on",
         format!("the control volume is of the kind pr, and {what}: {fault}"),
         "attach it as a whole disk through a path that knows persistent reservations",
+    )
+}
+
+fn thrown_out() -> Failure {
+    Failure::busy(
+        "no log-on",
+        "another host claims the same slot of the control volume, and threw this one's registration out",
+        "try again; if it is one client on two hosts, give each a name of its own",
     )
 }
 
@@ -121,7 +135,11 @@ impl Membership {
         drop(moment);
         let device = Arc::clone(&device);
         let member = Self { device, table, key, run: run.to_owned(), file, users: Some(users), proven };
-        reserve(on, key)?;
+        let reserved = reserve(on, key);
+        if on.keys().is_ok_and(|keys| !keys.contains(&member.now().0)) {
+            return Err(thrown_out());
+        }
+        reserved?;
         match member.stands() {
             OfdResult::Held => Ok(member),
             _ => Err(Failure::failed(
@@ -156,18 +174,24 @@ impl Membership {
             *key != own && logins.iter().any(|(slot, incarnation)| key.is_up_to(self.table, *slot, *incarnation))
         };
         let left = || on.keys().map(|keys| keys.into_iter().map(Key).filter(theirs).collect::<Vec<_>>());
-        for victim in left()? {
-            tracing::warn!(event = "reservation.preempted", key = %victim, "a client that was passed may write no more");
-            match on.preempt(own.0, victim.0, KIND) {
-                // Gone meanwhile, or of no known result: what counts is whether it is registered still.
-                Ok(()) | Err(Fault::Conflict | Fault::Unknown(_)) => {}
-                Err(other) => return Err(other),
+        let mut victims = left()?;
+        // Whoever claims a slot that is taken already registers before it reads that, and may come just between.
+        for _ in 0..EXPULSIONS {
+            for victim in &victims {
+                tracing::warn!(event = "reservation.preempted", key = %victim, "a client that was passed may write no more");
+                match on.preempt(own.0, victim.0, KIND) {
+                    // Gone meanwhile, or of no known result: what counts is whether it is registered still.
+                    Ok(()) | Err(Fault::Conflict | Fault::Unknown(_)) => {}
+                    Err(other) => return Err(other),
+                }
+            }
+            victims = left()?;
+            if victims.is_empty() {
+                return Ok(());
             }
         }
-        match left()?.first() {
-            None => Ok(()),
-            Some(key) => Err(Fault::Unknown(format!("{key} stays registered"))),
-        }
+        let keys: Vec<String> = victims.iter().map(Key::to_string).collect();
+        Err(Fault::Unknown(format!("{} stays registered", keys.join(", "))))
     }
 }
 
@@ -214,10 +238,9 @@ fn write_key(file: &File, key: Key) -> std::io::Result<()> {
 
 /// Registers the key in the place of whatever this host's path had. True: a write was refused before.
 fn register(volume: &ControlVolume, on: &dyn Commands, key: Key) -> Result<bool, Failure> {
-    let guarded = on.reservation().map_err(|e| fails("its reservation cannot be read", &e))?.is_some();
-    let refused = if guarded { test_write(volume)? } else { false };
+    let proof = proof(volume, on)?;
     match on.register(0, key.0) {
-        Ok(()) if guarded && !refused => {
+        Ok(()) if proof == WriteProof::LetThrough => {
             let _ = on.register(key.0, 0);
             Err(Failure::refused(
                 "no log-on",
@@ -225,11 +248,35 @@ fn register(volume: &ControlVolume, on: &dyn Commands, key: Key) -> Result<bool,
                 "its reservations are worth nothing: make the control volume anew with --lock bakery",
             ))
         }
-        Ok(()) => Ok(guarded),
+        Ok(()) => Ok(proof == WriteProof::Refused),
         // An earlier login of this host, perhaps before it was reborn: a key outlives its host.
         Err(Fault::Conflict) => on.register_anyhow(key.0).map(|()| false).map_err(|e| fails("it takes no key", &e)),
         Err(e) => Err(fails("it takes no key", &e)),
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriteProof {
+    /// Nobody is there to be kept out for.
+    Unguarded,
+    Refused,
+    LetThrough,
+}
+
+/// The last registrant may leave, and the next one come, just while this one tries: only what is let through again and again
+/// under a reservation that stands before and after shows a device that does not do what it says.
+fn proof(volume: &ControlVolume, on: &dyn Commands) -> Result<WriteProof, Failure> {
+    let guarded = || on.reservation().map(|held| held.is_some());
+    let guarded = || guarded().map_err(|e| fails("its reservation cannot be read", &e));
+    for _ in 0..TRIES {
+        if !guarded()? {
+            return Ok(WriteProof::Unguarded);
+        }
+        if test_write(volume)? {
+            return Ok(WriteProof::Refused);
+        }
+    }
+    Ok(if guarded()? { WriteProof::LetThrough } else { WriteProof::Unguarded })
 }
 
 /// Writes what stands there already where nobody else writes; true: it was refused by the reservation.

@@ -12,6 +12,7 @@ use lockdriver::sys::clock::boottime;
 
 use super::calls::{self, Callers};
 use super::config::Config;
+use super::fences::Fences;
 use super::jobs::{Finished, Spec};
 use super::login::{Login, Place};
 use super::notify::Watchdog;
@@ -85,6 +86,7 @@ pub struct Driver<'a> {
     /// Told to end now: by then it does, in order or not.
     leaves_by: Option<Instant>,
     guardian_gone: bool,
+    fences: Fences,
 }
 
 impl<'a> Driver<'a> {
@@ -138,6 +140,7 @@ impl<'a> Driver<'a> {
             leaving: false,
             leaves_by: None,
             guardian_gone: false,
+            fences: Fences::default(),
         })
     }
 
@@ -199,6 +202,7 @@ impl<'a> Driver<'a> {
         }
         self.look_at_guardian();
         self.look_at_lease();
+        self.fences.go_on(&mut self.login, self.config);
         let wanted = self.login.engine.next_poll();
         let acted = std::mem::take(&mut self.acted);
         let changes = self.login.session.changes();
@@ -385,6 +389,9 @@ impl<'a> Driver<'a> {
             self.specs.insert(volume, spec);
         }
         self.jobs_running += 1;
+        if matches!(job, Job::MountWriter { .. }) && self.login.engine.breaks_foreign(volume) {
+            self.login.shop.break_foreign(volume);
+        }
         // A volume that was removed from the tables while it was mounted here still has to be closed.
         match self.specs.get(&volume).cloned() {
             Some(spec) => self.login.shop.start(spec, job, self.jobs.clone()),
@@ -418,18 +425,20 @@ impl<'a> Driver<'a> {
                     timings: Some(superblock.timings.into()),
                 },
                 mount_root: self.config.mount_root.display().to_string(),
-                warnings: self.warnings(),
+                warnings: self.warnings(world),
                 advisory: self.login.shop.guardian.is_none().then(|| "gate = \"none\": nothing is gated here".into()),
                 unbounded: self.login.shop.unbounded(),
+                fenced: self.fences.fenced(),
             };
             Arc::new(self.login.engine.status(world, &around))
         })
     }
 
-    fn warnings(&self) -> Vec<Warning> {
+    fn warnings(&self, world: &World<'_>) -> Vec<Warning> {
         let control =
             self.control_trouble.iter().map(|f| Warning { code: "control".into(), text: f.to_string(), volume: None });
-        control.chain(self.services.log.warning()).collect()
+        let foreign = self.fences.warnings(|volume| world.table(volume).map(|t| t.name.to_string()));
+        control.chain(self.services.log.warning()).chain(foreign).collect()
     }
 
     fn log_off(mut self) -> Ended {

@@ -6,7 +6,7 @@ mod fenced;
 mod reader;
 mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,6 +19,7 @@ use lockdriver::gate::{Mark, Mode, Opening};
 use lockdriver::guardian::{Guardian, OpenedGate};
 use ondisk::{Generation, ReadersPolicy, Uuid, VolumeTable};
 
+pub use self::fenced::{Look, Sight};
 use crate::control::session::Session;
 use crate::engine::effect::Busy;
 use crate::engine::{Job, JobDone};
@@ -139,6 +140,8 @@ pub struct Workshop {
     placing: Mutex<()>,
     /// Why nothing bounds this host's late writes to a volume, and which setting would.
     unbounded: Mutex<BTreeMap<Uuid, String>>,
+    /// Volumes whose next fence breaks what is somebody else's.
+    breaking: Mutex<BTreeSet<Uuid>>,
 }
 
 /// A job that came to its end.
@@ -174,6 +177,7 @@ impl Workshop {
             gates: Mutex::default(),
             placing: Mutex::default(),
             unbounded: Mutex::default(),
+            breaking: Mutex::default(),
         }
     }
 

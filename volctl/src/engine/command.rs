@@ -308,6 +308,7 @@ impl Engine {
         let request = self.put_request(uuid, Message::cut("takeover by an administrator"), world)?;
         if let Some(volume) = self.volumes.get_mut(&uuid) {
             volume.skip_inflight = table.writer.filter(|_| yes_i_know.is_some()).map(|g| g.epoch);
+            volume.breaks_foreign = true;
             volume.forget_failure();
         }
         if let Some(g) = table.writer.filter(|g| world.writer_lives(g)) {

@@ -95,6 +95,9 @@ impl Engine {
     ) -> Result<RequestId, Failure> {
         let to = world.table(volume).and_then(|t| t.writer).map_or(self.me(), |g| g.slot);
         self.page_dirty = true;
+        if let Some(volume) = self.volumes.get_mut(&volume) {
+            volume.breaks_foreign = false;
+        }
         if let Some(request) = self.page.requests.iter_mut().find(|r| r.volume == volume) {
             request.message = message;
             request.to = to;

@@ -28,6 +28,16 @@ pub struct Surroundings {
     pub advisory: Option<String>,
     /// The volumes to which this host's late writes have no bound: why, and which setting would give one.
     pub unbounded: BTreeMap<Uuid, String>,
+    /// The volumes that the storage guards, seen by a write that it refused: the epoch of the grant that it guards.
+    pub fenced: BTreeMap<Uuid, u64>,
+}
+
+/// Was another host's write seen to be refused under this grant, here or by one who lives?
+fn guarded(grant: &Grant, volume: Uuid, world: &World<'_>, around: &Surroundings) -> bool {
+    let says =
+        |peer: &Peer| peer.current_page().and_then(|p| p.volume(volume)).is_some_and(|e| e.refused == grant.epoch);
+    around.fenced.get(&volume) == Some(&grant.epoch)
+        || world.peers.iter().any(|p| p.slot != grant.slot && p.is_alive() && says(p))
 }
 
 fn millis(t: Duration) -> u64 {
@@ -67,7 +77,8 @@ impl Engine {
         let modified_ms = said.map_or(table.modified_ms, |e| e.modified_ms.max(table.modified_ms));
         let modified_ms = own.map_or(modified_ms, |e| e.modified_ms.max(modified_ms));
         let wait = volume.and_then(|v| self.wait_of(v, table, world));
-        let advisory = self.advisory(table, world, around);
+        let fenced = table.writer.is_some_and(|g| guarded(&g, table.uuid, world, around)) && around.advisory.is_none();
+        let advisory = self.advisory(table, world, around).filter(|_| !fenced);
         wire::VolumeStatus {
             name: table.name.to_string(),
             state,
@@ -83,7 +94,11 @@ impl Engine {
             stale: seen.is_some_and(|s| s < newest),
             fs: table.fs.word().to_owned(),
             readers: readers_word(table.readers),
-            enforcement: if advisory.is_some() { wire::Enforcement::Advisory } else { wire::Enforcement::Leased },
+            enforcement: match () {
+                () if fenced => wire::Enforcement::Fenced,
+                () if advisory.is_some() => wire::Enforcement::Advisory,
+                () => wire::Enforcement::Leased,
+            },
             free_bytes: space.map(|e| e.free),
             last_modified: (modified_ms > 0).then(|| rfc3339(modified_ms)).flatten(),
             reason: volume.and_then(|v| reason_of(v, state)),
@@ -92,7 +107,11 @@ impl Engine {
             waiting: self.waiting(table, world),
             next: table.next.map(|n| world.name(n.slot)),
             mounted_generations: volume.map(mounted_generations).unwrap_or_default(),
-            enforcement_note: advisory.or_else(|| Some("not against the loss of both processes".to_owned())),
+            enforcement_note: match advisory {
+                None if fenced => Some("the storage was seen to refuse a write of another host".to_owned()),
+                None => Some("not against the loss of both processes".to_owned()),
+                some => some,
+            },
             size_bytes: space.map(|e| e.capacity).or(Some(table.identity.size)),
             dirty: table.dirty_since != 0 && table.writer.is_none(),
             clients: self.volume_clients(table, world),

@@ -143,6 +143,8 @@ pub struct Volume {
     pub refresh_now: bool,
     /// An administrator knows that the writer of this grant is gone.
     pub skip_inflight: Option<u64>,
+    /// An administrator takes it over: what is somebody else's on its device goes.
+    pub breaks_foreign: bool,
     /// The newest look at it.
     pub probe: Option<Probe>,
     /// When it was.
@@ -201,6 +203,7 @@ impl Volume {
             user_unmounted,
             refresh_now: false,
             skip_inflight: None,
+            breaks_foreign: false,
             probe: None,
             probed_at: Duration::ZERO,
             idle_since: None,

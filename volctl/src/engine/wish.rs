@@ -1,5 +1,6 @@
 //! The wish for the write privilege: the own request, or a dirty volume that nobody sees to (sections 7 and 8).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ondisk::{GrantState, InFlight, ReadersPolicy, Uuid, VolumeTable};
@@ -78,6 +79,43 @@ impl Engine {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
+    }
+
+    /// The volumes that this client wants and for which it waits for nothing but a lost writer's last writes, by the epochs of
+    /// those grants: a storage that throws that writer out makes the wait needless (section 7).
+    pub fn late_writes(&self, world: &World<'_>) -> Vec<(Uuid, u64)> {
+        let of = |volume: &Volume| {
+            let table = world.table(volume.uuid)?;
+            let grant = table.writer.filter(|g| g.slot != self.me() && volume.skip_inflight != Some(g.epoch))?;
+            let since = |seen: Option<(u64, Duration)>| seen.filter(|(e, _)| *e == grant.epoch).map(|(_, t)| t);
+            let silent = since(volume.revoked_since).is_some_and(|t| world.now >= t + self.setup.periods.dead);
+            let over = since(volume.reaped_since).is_some() || silent;
+            let wanted = self.page.request(volume.uuid).is_some() || volume.orphan_since.is_some();
+            (over && wanted && rules::may_ask(world, self.me(), table).is_ok()).then_some((volume.uuid, grant.epoch))
+        };
+        self.volumes.values().filter_map(of).collect()
+    }
+
+    /// The storage has thrown the writer of this grant out: nothing of it lands any more.
+    pub fn thrown_out(&mut self, volume: Uuid, epoch: u64) {
+        if let Some(volume) = self.volumes.get_mut(&volume) {
+            volume.skip_inflight = Some(epoch);
+        }
+    }
+
+    /// The volumes on which the storage has just refused a write of this host, by the epoch of the writer's grant: the writer, who
+    /// cannot see it, learns it from the page.
+    pub fn refused(&mut self, by: &BTreeMap<Uuid, u64>) {
+        let volumes: Vec<Uuid> = self.volumes.keys().copied().collect();
+        for volume in volumes {
+            let epoch = by.get(&volume).copied().unwrap_or(0);
+            self.say(volume, |e| e.refused = epoch);
+        }
+    }
+
+    /// Does an administrator take it over, whatever else stands on its device?
+    pub fn breaks_foreign(&self, volume: Uuid) -> bool {
+        self.volumes.get(&volume).is_some_and(|v| v.breaks_foreign)
     }
 
     /// Takes a free volume for the own request, or to bring it in order.

@@ -106,6 +106,7 @@ impl Engine {
         volume.writer = Writer::Writing(Writing { epoch, count: 0, published_at: world.now, owed, snapshots });
         volume.failure = None;
         volume.skip_inflight = None;
+        volume.breaks_foreign = false;
         volume.idle_since = None;
         volume.release_after = Duration::ZERO;
         volume.probed_at = Duration::ZERO;

@@ -98,6 +98,8 @@ pub struct EntryOfPage {
     pub inflight_ms: Option<u64>,
     /// Generations held; unused rooms left out.
     pub held: Vec<Generation>,
+    /// Grant epoch whose fence refused a write; 0: none.
+    pub refused: u64,
 }
 
 impl EntryOfPage {
@@ -118,6 +120,7 @@ impl EntryOfPage {
             capacity: e.capacity,
             inflight_ms: bound(e.inflight),
             held: e.held.iter().copied().filter(|g| !g.is_none()).collect(),
+            refused: e.refused,
         }
     }
 }

@@ -22,6 +22,8 @@ pub(super) struct Case<'a> {
     pub(super) worst: Option<Duration>,
     /// What the kernel says of the path.
     pub(super) settings: &'a [Setting],
+    /// The kind of lock that was chosen by trying, if anything was tried.
+    pub(super) proven: Option<LockKind>,
 }
 
 /// A lock, times, and the reason for each.
@@ -83,14 +85,20 @@ pub(super) fn propose(case: &Case<'_>) -> Proposal {
         },
         Reason { of: "poll", why: "never slower than the beat; `init` sets it itself".to_owned() },
     ];
-    Proposal { lock: LockKind::Bakery, timings, reasons }
+    Proposal { lock: case.proven.unwrap_or(LockKind::Bakery), timings, reasons }
 }
 
 fn why_lock(case: &Case<'_>) -> String {
     let safe = "bakery needs reads and writes only and is safe without any promise of the device";
     match case.kind {
+        _ if case.proven == Some(LockKind::Pr) => {
+            "the storage itself refuses whoever was passed: that was proven here by a refused write".to_owned()
+        }
+        _ if case.proven == Some(LockKind::Caw) => {
+            "who is inside is decided by the device in one act: COMPARE AND WRITE was proven here".to_owned()
+        }
         _ if case.local => format!("{safe}; ofd would do as well while every client runs on this one host"),
-        DeviceKind::Scsi | DeviceKind::Nvme | DeviceKind::Multipath => {
+        DeviceKind::Scsi | DeviceKind::Nvme | DeviceKind::Multipath if case.proven.is_none() => {
             format!("{safe}; reservations (pr, caw) were not tried here, and are proposed only where they were proven")
         }
         DeviceKind::Virtio => format!("{safe}; a virtio disk has no reservations"),
@@ -171,7 +179,7 @@ mod tests {
     }
 
     fn case(settings: &[Setting]) -> Case<'_> {
-        Case { kind: DeviceKind::Multipath, local: false, several_paths: true, worst: None, settings }
+        Case { kind: DeviceKind::Multipath, local: false, several_paths: true, worst: None, settings, proven: None }
     }
 
     fn lease_of(proposal: &Proposal) -> u32 {
@@ -195,8 +203,14 @@ mod tests {
                         {
                             let settings = [setting("x", name, value)];
                             let worst = worst.map(Duration::from_millis);
-                            let case =
-                                Case { kind: DeviceKind::Scsi, local, several_paths, worst, settings: &settings };
+                            let case = Case {
+                                kind: DeviceKind::Scsi,
+                                local,
+                                several_paths,
+                                worst,
+                                settings: &settings,
+                                proven: None,
+                            };
                             let proposal = propose(&case);
                             assert_eq!(proposal.timings.broken_rule(), None, "{case:?}: {proposal:?}");
                             for of in ["lock", "lease", "beat", "dead", "poll"] {
@@ -217,6 +231,7 @@ mod tests {
             several_paths: false,
             worst: Some(Duration::from_millis(2)),
             settings: &[],
+            proven: None,
         };
         let fast = propose(&case);
         assert_eq!((fast.timings.beat_ms, fast.timings.lease_ms, fast.timings.dead_ms), (250, 2_000, 4_000));
@@ -254,6 +269,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_proven_is_proposed_and_the_reason_says_so() {
+        let shared = Case { kind: DeviceKind::Scsi, ..case(&[]) };
+        assert!(why(&propose(&shared), "lock").contains("not tried"));
+        for (kind, words) in
+            [(LockKind::Pr, "refused write"), (LockKind::Caw, "COMPARE AND WRITE"), (LockKind::Bakery, "safe")]
+        {
+            let proposal = propose(&Case { proven: Some(kind), ..shared.clone() });
+            assert_eq!(proposal.lock, kind);
+            assert!(why(&proposal, "lock").contains(words) && !why(&proposal, "lock").contains("not tried"));
+        }
+    }
+
+    #[test]
     fn slow_storage_makes_the_lease_long() {
         let case = Case {
             kind: DeviceKind::Scsi,
@@ -261,6 +289,7 @@ mod tests {
             several_paths: false,
             worst: Some(Duration::from_millis(600)),
             settings: &[],
+            proven: None,
         };
         let proposal = propose(&case);
         assert_eq!(lease_of(&proposal), 12_000);

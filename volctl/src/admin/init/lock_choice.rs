@@ -11,18 +11,28 @@ use crate::wire::outcome::Failure;
 
 /// The kind, and what was found on the way to it.
 #[derive(Debug)]
-pub(super) struct Chosen {
-    pub(super) kind: LockKind,
+pub(in crate::admin) struct Chosen {
+    pub(in crate::admin) kind: LockKind,
     /// For people: what was tried, what was seen, why this kind.
-    pub(super) reasons: Vec<String>,
+    pub(in crate::admin) reasons: Vec<String>,
+    /// How trying reservations ended, if it was tried.
+    pub(in crate::admin) reservations: Option<String>,
+    /// How trying COMPARE AND WRITE ended, if it was tried.
+    pub(in crate::admin) compare: Option<String>,
+}
+
+impl Chosen {
+    fn of(kind: LockKind, reasons: Vec<String>) -> Self {
+        Self { kind, reasons, reservations: None, compare: None }
+    }
 }
 
 /// Chooses. Whatever was tried on the device is undone.
 ///
 /// # Errors
 /// A kind that this device cannot have, or somebody else's reservation.
-pub(super) fn choose(asked: LockChoice, device: &DirectDevice) -> Result<Chosen, Failure> {
-    let plain = |kind| Ok(Chosen { kind, reasons: Vec::new() });
+pub(in crate::admin) fn choose(asked: LockChoice, device: &DirectDevice) -> Result<Chosen, Failure> {
+    let plain = |kind| Ok(Chosen::of(kind, Vec::new()));
     match asked {
         LockChoice::Bakery => plain(LockKind::Bakery),
         LockChoice::Ofd => plain(LockKind::Ofd),
@@ -52,9 +62,10 @@ fn compare(device: &DirectDevice) -> Proof<Caw> {
 fn auto(device: &DirectDevice) -> Chosen {
     let first = reservations(device);
     let mut reasons = vec![format!("reservations: {}", first.reason())];
+    let tried = Some(first.reason().to_owned());
     if first.verdict == ReservationProof::Proven {
         reasons.push("lock pr: the storage itself refuses whoever was passed".to_owned());
-        return Chosen { kind: LockKind::Pr, reasons };
+        return Chosen { reservations: tried, ..Chosen::of(LockKind::Pr, reasons) };
     }
     let second = compare(device);
     reasons.push(format!("COMPARE AND WRITE: {}", second.reason()));
@@ -70,17 +81,17 @@ fn auto(device: &DirectDevice) -> Chosen {
         reasons
             .push("`--lock pr` would do, too: each log-on from a second host proves it by a refused write".to_owned());
     }
-    Chosen { kind, reasons }
+    Chosen { reservations: tried, compare: Some(second.reason().to_owned()), ..Chosen::of(kind, reasons) }
 }
 
 fn pr(device: &DirectDevice) -> Result<Chosen, Failure> {
     let proof = reservations(device);
     let why = proof.reason().to_owned();
     match proof.verdict {
-        ReservationProof::Proven => Ok(Chosen { kind: LockKind::Pr, reasons: proof.seen }),
+        ReservationProof::Proven => Ok(Chosen::of(LockKind::Pr, proof.seen)),
         ReservationProof::KeysOnly => {
             let later = "each log-on from another host writes unregistered first, and goes on only if that was refused";
-            Ok(Chosen { kind: LockKind::Pr, reasons: vec![format!("reservations: {why}"), later.to_owned()] })
+            Ok(Chosen::of(LockKind::Pr, vec![format!("reservations: {why}"), later.to_owned()]))
         }
         ReservationProof::Foreign => Err(Failure::refused(
             "no control volume with --lock pr here",
@@ -94,7 +105,7 @@ fn pr(device: &DirectDevice) -> Result<Chosen, Failure> {
 fn caw(device: &DirectDevice) -> Result<Chosen, Failure> {
     let proof = compare(device);
     match proof.verdict {
-        Caw::Proven => Ok(Chosen { kind: LockKind::Caw, reasons: proof.seen }),
+        Caw::Proven => Ok(Chosen::of(LockKind::Caw, proof.seen)),
         Caw::No => Err(cannot("caw", proof.reason())),
     }
 }

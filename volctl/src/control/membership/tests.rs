@@ -80,6 +80,18 @@ fn a_device_that_lets_everybody_write_is_refused_at_the_second_log_on() {
     assert_eq!(keys(&target), [key(0, 1)]);
 }
 
+/// Two hosts ran one command after the other as fast as they could: one registered just when the other left, its test write was
+/// let through, and it called the device's reservations worthless.
+#[test]
+fn a_device_is_not_accused_because_the_last_registrant_left() {
+    let target = target();
+    let (a, b) = (Host::of(&target, 1), Host::of(&target, 2));
+    std::mem::forget(a.join(0, 1).expect("joins"));
+    target.lie(Lies { all_leave_before_write: true, ..Lies::default() });
+    let second = b.join(1, 1).expect("nobody is there to be kept out for");
+    assert!(!second.proven);
+}
+
 #[test]
 fn whoever_was_passed_is_thrown_out_and_knows_it() {
     let target = target();
@@ -93,6 +105,24 @@ fn whoever_was_passed_is_thrown_out_and_knows_it() {
     // It logs on anew, with a fresh key.
     let again = a.join(0, 5).expect("joins");
     assert!(again.proven && a.writes());
+}
+
+/// Two hosts ran commands at the same time and claimed the same administration slot: the second was thrown out between its
+/// registration and its reservation, and gave up with *the device answers CHECK CONDITION* instead of trying the next slot; the
+/// first met the second's key again right after it had thrown it out, and gave up as well.
+#[test]
+fn two_hosts_that_claim_one_slot_do_not_take_each_other_for_a_broken_device() {
+    let target = target();
+    let (a, b) = (Host::of(&target, 1), Host::of(&target, 2));
+    let first = a.join(4, 3).expect("joins");
+    target.lie(Lies { preempted_before_reserve: true, ..Lies::default() });
+    let thrown_out = b.join(4, 1).expect_err("it was thrown out");
+    assert_eq!(thrown_out.exit, ExitCode::Busy, "another slot may be free: {thrown_out:?}");
+    assert_eq!(keys(&target), [key(4, 3)]);
+    target.lie(Lies { comes_back: true, ..Lies::default() });
+    std::mem::forget(b.join(4, 1).expect("joins"));
+    first.expel(&[(SlotIndex(4), Incarnation(2))]).expect("thrown out, and again");
+    assert_eq!(keys(&target), [key(4, 3)]);
 }
 
 #[test]

@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
+use std::sync::{Arc, TryLockError};
+use std::time::Duration;
 
-use lockdriver::reservation::fence::{self, FenceError};
+use lockdriver::reservation::fence::{self, FenceError, Raised};
 use lockdriver::reservation::node::Node;
 use lockdriver::reservation::{Fault, Key};
+use lockdriver::sys::clock::boottime;
+use ondisk::{Grant, Uuid};
 
-use super::{Gates, Spec, Workshop, failed};
+use super::{Gates, Spec, Workshop, failed, lock};
 use crate::wire::outcome::Failure;
 
 /// A fence that was raised.
@@ -15,25 +19,68 @@ use crate::wire::outcome::Failure;
 pub(super) struct Fence {
     node: Node,
     key: Key,
+    /// Until then it stays also when nobody writes: something that a writer who was thrown out left under way may still arrive.
+    stays_until: Duration,
+    /// It was taken over from this writer, before this host might write.
+    instead_of: Option<Key>,
+}
+
+/// What is to be looked at.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// The volume.
+    pub spec: Spec,
+    /// Its grant.
+    pub writer: Option<Grant>,
+    /// The grant is over but for its last writes, and this client wants the volume: the writer is thrown out.
+    pub inherit: bool,
+}
+
+/// What a look at a volume's fence showed.
+#[derive(Debug, Clone)]
+pub struct Sight {
+    /// The volume.
+    pub volume: Uuid,
+    /// The grant that it had, 0: none.
+    pub epoch: u64,
+    /// The fence of that grant stands.
+    pub stands: bool,
+    /// A write of this host was refused by it.
+    pub refused: bool,
+    /// Its writer was thrown out, and the fence is this host's now.
+    pub inherited: bool,
+    /// Keys or a reservation that no client of these tables made.
+    pub foreign: Option<String>,
 }
 
 impl Workshop {
     /// Raises the fence before the gate is opened, throwing out whoever wrote before; nothing on a device without reservations.
     /// `backing` is the descriptor on which the volume's identity was proven.
-    pub(super) fn raise_fence(&self, spec: &Spec, backing: &File) -> Result<Option<Fence>, Failure> {
-        let kind = backing.metadata().map_err(|e| failed(spec, "its device cannot be looked at", &e))?.file_type();
-        if !kind.is_block_device() {
-            return Ok(None);
+    pub(super) fn raise_fence(&self, spec: &Spec, backing: &File, gates: &mut Gates) -> Result<(), Failure> {
+        let inherited = gates.fence.take();
+        let relied_on = inherited.as_ref().is_some_and(|fence| fence.instead_of.is_some());
+        let stays_until = inherited.map_or(Duration::ZERO, |fence| fence.stays_until);
+        gates.fence = self.raised(spec, backing, stays_until)?;
+        if relied_on && gates.fence.is_none() {
+            let why = "the writer before was thrown out by the storage, which knows no reservations any more";
+            return Err(failed(spec, "it is not opened for writing", &why));
         }
-        let node = backing.try_clone().and_then(Node::new);
-        let node = node.map_err(|e| failed(spec, "its device cannot be looked at", &e))?;
-        let me = self.session.me;
+        Ok(())
+    }
+
+    fn raised(&self, spec: &Spec, backing: &File, stays_until: Duration) -> Result<Option<Fence>, Failure> {
+        let Some(node) = node(backing).map_err(|e| failed(spec, "its device cannot be looked at", &e))? else {
+            return Ok(None);
+        };
         let table = self.session.volume.superblock.uuid;
-        let key = Key::of(table, me.slot, me.incarnation);
-        match fence::raise(&node, table, key, &|| self.session.is_live()) {
-            Ok(()) => {
+        let key = self.key();
+        let breaks = lock(&self.breaking).remove(&spec.uuid);
+        match fence::raise(&node, table, key, breaks, &|| self.session.is_live()) {
+            Ok(raised) => {
                 tracing::info!(event = "fence.raised", volume = spec.name, %key, "only this host may write the device");
-                Ok(Some(Fence { node, key }))
+                // What an earlier login of this host left may have been left on purpose.
+                let stays_until = if raised == Raised::OverOwn { Duration::MAX } else { stays_until };
+                Ok(Some(Fence { node, key, stays_until, instead_of: None }))
             }
             Err(FenceError::NotHere(_)) => Ok(None),
             Err(e @ FenceError::Foreign(_)) => {
@@ -41,18 +88,93 @@ impl Workshop {
                 Err(Failure::refused(
                     format!("{}: it is not opened for writing", spec.name),
                     format!("rule reservation: {e} ({all})"),
-                    "end it where it was made (sg_persist, nvme resv-report show it); volctl breaks only what clients of its own tables left",
+                    format!(
+                        "end it where it was made (sg_persist, nvme resv-report show it), or, if nobody needs it, break it: `volctl takeover {}`",
+                        spec.name
+                    ),
                 ))
             }
             Err(e) => Err(failed(spec, "its device cannot be reserved", &e)),
         }
     }
+
+    fn key(&self) -> Key {
+        let me = self.session.me;
+        Key::of(self.session.volume.superblock.uuid, me.slot, me.incarnation)
+    }
+
+    /// An administrator takes the volume over: the next fence of it may break what is somebody else's.
+    pub fn break_foreign(&self, volume: Uuid) {
+        lock(&self.breaking).insert(volume);
+    }
+
+    /// Looks at the fence of a volume, and throws a writer out whose grant is over; None: it cannot be told. No job waits for it,
+    /// since storage may hang.
+    pub fn look_at_fence(&self, look: &Look) -> Option<Sight> {
+        let spec = &look.spec;
+        let epoch = look.writer.map_or(0, |grant| grant.epoch);
+        let mut sight =
+            Sight { volume: spec.uuid, epoch, stands: false, refused: false, inherited: false, foreign: None };
+        let node = self.prove(spec, false).ok().and_then(|backing| node(&backing).ok().flatten())?;
+        let table = self.session.volume.superblock.uuid;
+        sight.foreign = fence::foreign(&node, table).ok()?;
+        let Some(grant) = look.writer.filter(|_| sight.foreign.is_none()) else { return Some(sight) };
+        let writer = Key::of(table, grant.slot, grant.incarnation);
+        sight.stands = fence::stands(&node, table, writer).ok()?;
+        if writer == self.key() {
+            return Some(sight);
+        }
+        sight.refused = sight.stands && fence::keeps_out(&node, table, writer).ok()?;
+        if look.inherit {
+            sight.inherited = self.inherit(spec, grant, writer, node);
+        }
+        Some(sight)
+    }
+
+    fn inherit(&self, spec: &Spec, grant: Grant, writer: Key, node: Node) -> bool {
+        let gates = Arc::clone(lock(&self.gates).entry(spec.uuid).or_default());
+        let mut gates = match gates.try_lock() {
+            Ok(gates) => gates,
+            Err(TryLockError::Poisoned(gates)) => gates.into_inner(),
+            // A job is under way, and may wait for storage: the next look does it.
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let (table, key) = (self.session.volume.superblock.uuid, self.key());
+        if gates.fence.as_ref().is_some_and(|fence| fence.instead_of == Some(writer)) {
+            return fence::stands(&node, table, key).unwrap_or(false);
+        }
+        if !self.session.is_live() || !fence::inherit(&node, table, key, writer).unwrap_or(false) {
+            return false;
+        }
+        let bound = grant.inflight.bound().unwrap_or(Duration::MAX);
+        let stays_until = boottime().saturating_add(bound);
+        tracing::warn!(event = "fence.inherited", volume = spec.name, victim = %writer, "the storage threw the lost writer out");
+        gates.fence = Some(Fence { node, key, stays_until, instead_of: Some(writer) });
+        true
+    }
+}
+
+/// Commands to a device; None: it is no block device.
+fn node(backing: &File) -> std::io::Result<Option<Node>> {
+    if !backing.metadata()?.file_type().is_block_device() {
+        return Ok(None);
+    }
+    backing.try_clone().and_then(Node::new).map(Some)
 }
 
 impl Gates {
     /// The gate is closed: whoever is next may write.
     pub(super) fn lower_fence(&mut self, spec: &Spec) {
         let Some(fence) = self.fence.take() else { return };
+        if boottime() < fence.stays_until {
+            tracing::info!(
+                event = "fence.stays",
+                volume = spec.name,
+                "the reservation stays until the next writer takes it"
+            );
+            self.fence = Some(fence);
+            return;
+        }
         match fence::lower(&fence.node, fence.key) {
             // Somebody took it over: then it stands for that one.
             Ok(()) | Err(Fault::Conflict) => {}

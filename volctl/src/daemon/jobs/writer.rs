@@ -46,7 +46,7 @@ fn check_words(outcome: &CheckOutcome) -> String {
 impl Workshop {
     pub(super) fn mount_writer(&self, spec: &Spec, check: bool, gates: &mut Gates) -> Result<JobDone, Failure> {
         let backing = self.prove(spec, true)?;
-        gates.fence = self.raise_fence(spec, &backing)?;
+        self.raise_fence(spec, &backing, gates)?;
         let gate = self.open_gate(spec, &backing, Mode::ReadWrite).inspect_err(|_| gates.lower_fence(spec))?;
         drop(backing);
         let number = gate.number;

@@ -182,6 +182,16 @@ impl Desk {
         self.with_world(|engine, world| engine.leave(now, world));
     }
 
+    /// The grants whose writers the storage may throw out.
+    pub(super) fn late_writes(&self) -> Vec<(Uuid, u64)> {
+        self.engine.late_writes(&world(self.now, &self.tables, &self.peers))
+    }
+
+    /// The storage threw the writer of that grant out.
+    pub(super) fn throw_out(&mut self, volume: Uuid, epoch: u64) {
+        self.engine.thrown_out(volume, epoch);
+    }
+
     pub(super) fn command(&mut self, command: Command) -> CommandId {
         self.next_command += 1;
         let id = CommandId(self.next_command);

@@ -99,6 +99,28 @@ fn a_request_to_a_silent_writer_waits_for_dead_and_then_for_in_flight() {
     assert!(note.contains("no bound") && note.contains("the host of alice"), "{note}");
 }
 
+#[test]
+fn fenced_is_said_of_the_grant_whose_fence_was_seen_to_refuse_and_of_no_other() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.table().writer = Some(grant(ALICE, 20, GrantState::Held));
+    desk.step();
+    let seen = |epoch| Surroundings { fenced: [(V, epoch)].into(), ..Default::default() };
+    assert_eq!(desk.status_in(&seen(20)).enforcement, Enforcement::Fenced);
+    assert_ne!(desk.status_in(&seen(10)).enforcement, Enforcement::Fenced, "the writer before");
+    let nothing_gated = Surroundings { advisory: Some("gate none".into()), ..seen(20) };
+    assert_eq!(desk.status_in(&nothing_gated).enforcement, Enforcement::Advisory);
+    // The writer itself cannot see it: another client's page says so.
+    desk.edit_page(CAROL, |page| page.volumes[0].refused = 20);
+    assert_eq!(desk.status().enforcement, Enforcement::Fenced);
+    desk.edit_page(CAROL, |page| page.volumes[0].refused = 10);
+    assert_ne!(desk.status().enforcement, Enforcement::Fenced);
+    desk.edit_page(ALICE, |page| page.volumes[0].refused = 20);
+    assert_ne!(desk.status().enforcement, Enforcement::Fenced, "nobody proves his own");
+    desk.table().writer = None;
+    desk.step();
+    assert_ne!(desk.status_in(&seen(0)).enforcement, Enforcement::Fenced, "nobody is guarded");
+}
+
 /// "See the documents" sent people looking for what the daemon knew.
 #[test]
 fn an_own_path_without_a_bound_is_advisory_and_names_the_setting() {

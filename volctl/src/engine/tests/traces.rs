@@ -118,6 +118,35 @@ fn a_revoked_writer_that_hangs_is_waited_out() {
     assert_eq!(desk.writer(), Some(BOB));
 }
 
+/// Trace A10, with a storage that throws the lost writer out: then nothing of it lands any more, and nobody waits. Red when
+/// `thrown_out` does nothing, and the other way when `late_writes` names a writer that is not lost yet.
+#[test]
+fn a_lost_writer_that_the_storage_threw_out_is_not_waited_for() {
+    let lost = || {
+        let mut desk = Desk::new(ReadersPolicy::Live).published().held_by(ALICE, 20);
+        desk.settle();
+        desk.request(None);
+        desk.step();
+        assert!(desk.late_writes().is_empty(), "alice lives");
+        desk.peers[0].reaped = true;
+        desk.tables.header.reaped[0] = Incarnation(1);
+        desk.wait(Duration::ZERO);
+        desk
+    };
+    let mut waits = lost();
+    assert_eq!(waits.late_writes(), [(V, 20)]);
+    waits.wait(Duration::from_secs(4));
+    assert_eq!(waits.writer(), Some(ALICE), "5 s are not over");
+    let mut thrown_out = lost();
+    thrown_out.throw_out(V, 10);
+    thrown_out.wait(Duration::ZERO);
+    assert_eq!(thrown_out.writer(), Some(ALICE), "another grant");
+    thrown_out.throw_out(V, 20);
+    thrown_out.wait(Duration::ZERO);
+    assert_eq!(thrown_out.writer(), Some(BOB));
+    assert!(thrown_out.late_writes().is_empty());
+}
+
 /// Found by the model: the taker counted from its last poll before its own transaction, and the writer's lease from a beat
 /// just before the commit; with storage so slow that the commit took seconds, the taker was early by as much. Red when
 /// `watch_grant` counts by what a transaction left (`self.by_poll` taken out).
