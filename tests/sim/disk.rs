@@ -452,6 +452,10 @@ impl Commands for SimDevice {
         no_reservations()
     }
 
+    fn write_nothing(&self) -> Result<(), Fault> {
+        no_reservations()
+    }
+
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
         let act = Act::Exchange { expected: expected.to_vec() };
         let taken = self.run(act, offset, new.to_vec())?;
