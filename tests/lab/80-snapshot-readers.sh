@@ -1,7 +1,7 @@
-#lab: guests=2 disk=virtio size=192M extra=1 timeout=3000 append="clocksource=acpi_pm tsc=unstable"
+#lab: guests=2 disk=virtio size=192M extra=1 kernel=new timeout=3000 append="clocksource=acpi_pm tsc=unstable"
 # btrfs with snapshots: alice replaces, renames and removes files as fast as she can, each file's lines name it and its version; bob,
 # another kernel, reads them all again and again while he follows her. Not one of $READS reads shows another file's bytes, two
-# versions, or a part.
+# versions, or a part. (Needs Linux 6.7 or newer: before, btrfs mounts a file system only once, and a reader sees one state for ever.)
 . volctl-lab.sh
 cat > /tmp/check.awk <<'EOF'
 FNR == 1 { whole(); of = $1; version = $2; name = FILENAME; sub(/.*\//, "", name); lines = 0; files++ }
