@@ -53,6 +53,17 @@ pub enum Raised {
     OverOwn,
 }
 
+/// Does the device know reservations at all?
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn is_possible(on: &dyn Commands) -> Result<bool, FenceError> {
+    match on.keys() {
+        Err(Fault::Unsupported(_)) => Ok(false),
+        asked => Ok(asked.map(|_| true)?),
+    }
+}
+
 /// All that stands, if something of it was made by no client of this table; None: nothing was.
 ///
 /// # Errors
@@ -314,5 +325,6 @@ mod tests {
         target.restart();
         target.lie(Lies { no_reservations: true, ..Lies::default() });
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::NotHere(_))));
+        assert!(!is_possible(&target.path(1)).unwrap());
     }
 }

@@ -16,6 +16,8 @@ use crate::wire::status::Warning;
 
 /// Between two looks. A path that was lost, or a target that was started anew, is noticed by the next.
 const EVERY: Duration = Duration::from_secs(5);
+/// Between two looks at a device that knows no reservations.
+const SELDOM: Duration = Duration::from_secs(60);
 /// What was seen counts for so long: three looks may be late.
 const COUNTS: Duration = Duration::from_secs(15);
 
@@ -54,13 +56,14 @@ impl Fences {
         if login.shop.guardian.is_none() || !self.is_due(!awaited.is_empty()) {
             return;
         }
+        let worth = |volume: Uuid| self.is_worth_a_look(volume);
         let looks = login.session.look(|world| {
             let look = |table: &VolumeTable| {
                 let writer = table.writer;
                 let inherit = writer.is_some_and(|grant| awaited.contains(&(table.uuid, grant.epoch)));
                 Look { spec: Spec::of(table, &config.devices), writer, inherit }
             };
-            world.tables.volumes.iter().flatten().map(look).collect()
+            world.tables.volumes.iter().flatten().filter(|t| worth(t.uuid)).map(look).collect::<Vec<_>>()
         });
         if let Ok(looks) = looks {
             self.begin(&login.shop, looks);
@@ -73,9 +76,16 @@ impl Fences {
         !self.looking && (now >= self.next || urgent && now >= self.began + EVERY / 5)
     }
 
+    fn is_worth_a_look(&self, volume: Uuid) -> bool {
+        self.sights.get(&volume).is_none_or(|(sight, at)| sight.possible || at.elapsed() >= SELDOM)
+    }
+
     fn begin(&mut self, shop: &Arc<Workshop>, looks: Vec<Look>) {
         self.began = Instant::now();
         self.next = self.began + EVERY;
+        if looks.is_empty() {
+            return;
+        }
         let (shop, sender) = (Arc::clone(shop), self.sender.clone());
         let run = move || {
             let seen = looks.iter().map(|look| (look.spec.uuid, shop.look_at_fence(look))).collect();
@@ -146,7 +156,7 @@ mod tests {
     const V: Uuid = Uuid::from_u128(7);
 
     fn sight(epoch: u64, stands: bool, refused: bool) -> Sight {
-        Sight { volume: V, epoch, stands, refused, inherited: false, foreign: None }
+        Sight { volume: V, possible: true, epoch, stands, refused, ..Sight::default() }
     }
 
     fn seeing(fences: &mut Fences, sight: Option<Sight>) -> Option<u64> {
@@ -168,6 +178,19 @@ mod tests {
         );
         assert_eq!(seeing(&mut fences, Some(sight(5, false, false))), None, "a target that forgot");
         assert_eq!(seeing(&mut fences, Some(sight(5, true, false))), None, "to be seen again");
+    }
+
+    /// A loop device was opened every five seconds, by every client, for nothing.
+    #[test]
+    fn a_device_without_reservations_is_seldom_looked_at() {
+        let mut fences = Fences::default();
+        assert!(fences.is_worth_a_look(V), "nobody knows yet");
+        seeing(&mut fences, Some(Sight { possible: false, ..sight(4, false, false) }));
+        assert!(!fences.is_worth_a_look(V));
+        fences.sights.values_mut().for_each(|(_, at)| *at -= SELDOM);
+        assert!(fences.is_worth_a_look(V), "the path may be another one now");
+        seeing(&mut fences, Some(sight(4, false, false)));
+        assert!(fences.is_worth_a_look(V));
     }
 
     #[test]

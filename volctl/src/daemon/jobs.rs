@@ -245,18 +245,8 @@ impl Workshop {
 
     /// Opens the device and proves, on the very descriptor that the guardian gets, that it is the volume that the table means.
     fn prove(&self, spec: &Spec, write: bool) -> Result<File, Failure> {
-        let file = open_volume(&spec.device, spec.origin, write).map_err(|e| {
-            let what = format!("{}: the device {} cannot be opened", spec.name, spec.device.display());
-            let next = "attach it, or name its path in [devices] of the configuration";
-            match e {
-                OpeningError::Io(_) => Failure::failed(what, e.to_string(), next),
-                _ => Failure::refused(what, format!("rule device: {e}"), next),
-            }
-        })?;
-        if spec.identity.offset_bytes > 0 {
-            prove_envelope(&file, spec)?;
-        }
-        identify::prove(&file, &spec.identity).map_err(|e| wrong_device(spec, &e.to_string()))?;
+        let file = open_device(spec, write)?;
+        prove_opened(spec, &file)?;
         Ok(file)
     }
 
@@ -335,6 +325,25 @@ impl Workshop {
             forget_device(Path::new(&format!("/dev/loop{number}")));
         }
     }
+}
+
+fn open_device(spec: &Spec, write: bool) -> Result<File, Failure> {
+    open_volume(&spec.device, spec.origin, write).map_err(|e| {
+        let what = format!("{}: the device {} cannot be opened", spec.name, spec.device.display());
+        let next = "attach it, or name its path in [devices] of the configuration";
+        match e {
+            OpeningError::Io(_) => Failure::failed(what, e.to_string(), next),
+            _ => Failure::refused(what, format!("rule device: {e}"), next),
+        }
+    })
+}
+
+/// Is what was opened the volume that the tables mean?
+fn prove_opened(spec: &Spec, file: &File) -> Result<(), Failure> {
+    if spec.identity.offset_bytes > 0 {
+        prove_envelope(file, spec)?;
+    }
+    identify::prove(file, &spec.identity).map_err(|e| wrong_device(spec, &e.to_string()))
 }
 
 fn prove_envelope(file: &File, spec: &Spec) -> Result<(), Failure> {

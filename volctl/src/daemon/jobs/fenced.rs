@@ -11,7 +11,7 @@ use lockdriver::reservation::{Fault, Key};
 use lockdriver::sys::clock::boottime;
 use ondisk::{Grant, Uuid};
 
-use super::{Gates, Spec, Workshop, failed, lock};
+use super::{Gates, Spec, Workshop, failed, lock, open_device, prove_opened};
 use crate::wire::outcome::Failure;
 
 /// A fence that was raised.
@@ -37,10 +37,12 @@ pub struct Look {
 }
 
 /// What a look at a volume's fence showed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Sight {
     /// The volume.
     pub volume: Uuid,
+    /// The device knows reservations; else nothing else was looked at.
+    pub possible: bool,
     /// The grant that it had, 0: none.
     pub epoch: u64,
     /// The fence of that grant stands.
@@ -113,9 +115,14 @@ impl Workshop {
     pub fn look_at_fence(&self, look: &Look) -> Option<Sight> {
         let spec = &look.spec;
         let epoch = look.writer.map_or(0, |grant| grant.epoch);
-        let mut sight =
-            Sight { volume: spec.uuid, epoch, stands: false, refused: false, inherited: false, foreign: None };
-        let node = self.prove(spec, false).ok().and_then(|backing| node(&backing).ok().flatten())?;
+        let mut sight = Sight { volume: spec.uuid, epoch, ..Sight::default() };
+        let backing = open_device(spec, false).ok()?;
+        let Some(node) = node(&backing).ok()? else { return Some(sight) };
+        sight.possible = fence::is_possible(&node).ok()?;
+        if !sight.possible {
+            return Some(sight);
+        }
+        prove_opened(spec, &backing).ok()?;
         let table = self.session.volume.superblock.uuid;
         sight.foreign = fence::foreign(&node, table).ok()?;
         let Some(grant) = look.writer.filter(|_| sight.foreign.is_none()) else { return Some(sight) };
