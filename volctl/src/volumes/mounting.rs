@@ -247,6 +247,7 @@ fn open_fs_once(
             Ok(DetachedMount { tree, mount_id, device: device.to_owned(), kind })
         }
         Err(Errno::EBUSY) => Err(MountError::AlreadyOpen { device: device.to_owned() }),
+        Err(Errno::EEXIST) if kind == FsKind::Btrfs => Err(MountError::MountedOnce { device: device.to_owned() }),
         Err(errno) => Err(MountError::Refused {
             kind,
             device: device.to_owned(),

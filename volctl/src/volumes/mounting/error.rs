@@ -54,6 +54,16 @@ pub enum MountError {
         /// The block device.
         device: PathBuf,
     },
+    /// A btrfs that an older kernel has mounted through another device.
+    #[error(
+        "this kernel mounts a btrfs through one device at a time, and an older state of {} is still mounted; Linux 6.7 and newer can do both \
+         (until then: `volctl unmount`, then `volctl mount`)",
+        device.display()
+    )]
+    MountedOnce {
+        /// The block device.
+        device: PathBuf,
+    },
     /// There is no read-only snapshot at this path.
     #[error("{} has no such snapshot: {why}", device.display())]
     NoSnapshot {
