@@ -128,9 +128,10 @@ lab: cargo
 	strip -o "$$files/volctl" "$(TARGET)/$(LAB_TARGET)/debug/volctl" || exit 1; \
 	cp tests/lab/volctl-lab.sh "$$files/"; \
 	echo "READS=$(or $(READS),20000)" > "$$files/lab-settings.sh"; \
-	truncate -s 120M "$$files/btrfs.img" && mkfs.btrfs -q -f "$$files/btrfs.img" && gzip -f "$$files/btrfs.img" || exit 1; \
+	truncate -s 120M "$$files/btrfs.img" && mkfs.btrfs -q -f "$$files/btrfs.img" > /dev/null 2>&1 && gzip -f "$$files/btrfs.img" || exit 1; \
 	bad=0; \
-	for test in tests/lab/[0-9]*$(ONLY)*.sh; do \
+	tests=$$(ls tests/lab/[0-9]*.sh | grep -e '$(ONLY)') || { echo "make lab: no test in tests/lab has '$(ONLY)' in its name"; exit 2; }; \
+	for test in $$tests; do \
 	    for disk in $$(sed -n 's/^#lab:.* disk=\([^ ]*\).*/\1/p' "$$test" | tr , ' '); do \
 	        $(LAB) run "$$test" --files "$$files" --disk "$$disk" $(ARGS) || bad=$$((bad + 1)); \
 	    done; \
