@@ -49,6 +49,11 @@ impl Engine {
                 "it was asked for before, and this client has the write privilege by now",
                 format!("release it: `volctl release {name}`"),
             )),
+            (Waiting::Unmounted, _) if !volume.user_unmounted => Some(Failure::refused(
+                format!("{name} is not unmounted"),
+                "somebody here ran `volctl mount` meanwhile",
+                format!("run `volctl unmount {name}` again if it is to go all the same"),
+            )),
             (Waiting::Mounted | Waiting::Unmounted | Waiting::Refreshed(_), Some(f)) => Some(f.failure.clone()),
             (Waiting::Mounted | Waiting::Refreshed(_), None)
                 if volume.reason.is_some() && volume.announced.is_none() && volume.job.is_none() =>

@@ -356,6 +356,18 @@ fn a_dead_readers_snapshots_are_kept_over_its_next_log_on() {
     assert!(!keeps(&desk));
 }
 
+/// Found by the simulator: the one who had asked for the unmount waited a minute for what nobody wanted any more.
+#[test]
+fn who_waits_for_an_unmount_hears_that_somebody_mounts_it_again() {
+    let mut desk = Desk::new(ReadersPolicy::Live).published();
+    desk.settle();
+    let unmount = desk.command(Command::Unmount { volume: "v0".into() });
+    let mount = desk.command(Command::Mount { volume: "v0".into() });
+    desk.settle();
+    assert_eq!(desk.failure(unmount).exit, ExitCode::Refused);
+    assert!(matches!(desk.told(mount), Some(Reply::Done { .. })));
+}
+
 #[test]
 fn unmount_and_mount_are_for_readers_and_are_remembered() {
     let mut desk = Desk::new(ReadersPolicy::Live).published();
