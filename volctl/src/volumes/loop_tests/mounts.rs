@@ -165,6 +165,29 @@ fn loop_the_mount_root_is_private_idempotent_and_follows_no_link() {
     assert_eq!(binds(), 0);
 }
 
+/// A mount root that an administrator had made a private mount was taken as it was, and stayed writable: what a program of root wrote
+/// to the place of a volume that was gone landed there, and `fsync` said that it was well.
+#[test]
+fn loop_nothing_lands_in_a_mount_root_that_is_a_mount_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let none: Option<&str> = None;
+    mount(Some("tmpfs"), dir.path(), Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
+    let _mount = Detached(dir.path().to_owned());
+    mount(none, dir.path(), none, MsFlags::MS_PRIVATE, none).unwrap();
+    let binds = || {
+        let info = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        info.lines().filter(|line| line.contains(dir.path().to_str().unwrap())).count()
+    };
+    let root = prepare_mount_root(dir.path()).unwrap();
+    let written = fs::write(dir.path().join("lost"), "text");
+    assert_eq!(written.unwrap_err().raw_os_error(), Some(libc::EROFS));
+    let again = prepare_mount_root(dir.path()).unwrap();
+    assert_eq!(binds(), 2, "once is enough");
+    drop(root);
+    tear_down_mount_root(again).unwrap();
+    assert_eq!(binds(), 1, "what the administrator made stays");
+}
+
 /// On most systems the root directory is a shared mount, out of which and beneath which the kernel moves nothing.
 #[test]
 fn loop_hiding_and_switching_work_below_a_shared_mount() {

@@ -67,7 +67,7 @@ pub fn prepare_mount_root(path: &Path) -> Result<MountRoot, MountError> {
     let directory = open_or_make(path)?;
     check_owner(path, &directory)?;
     let directory = match mount_at(&directory).map_err(MountError::io("looking for the mount of", path))? {
-        Some(line) if !line.propagates => directory,
+        Some(line) if !line.propagates && !line.writable() => directory,
         _ => bind_private(path, &directory)?,
     };
     let doing = |what| MountError::errno(what, path);
