@@ -247,7 +247,7 @@ struct RequestRoom {
 #[binrw]
 #[brw(little)]
 struct AnswerRoom {
-    verdict: u8,
+    verdict: AnswerVerdict,
     request: RequestId,
     #[br(parse_with = uuid_bytes::parse)]
     #[bw(write_with = uuid_bytes::write)]
@@ -350,7 +350,7 @@ impl ClientPage {
                 return Err(Corrupt::Field("answer"));
             }
             let requests = b.requests.into_iter().map(Request::from).collect();
-            let answers = b.answers.into_iter().map(Answer::try_from).collect::<Result<_, _>>()?;
+            let answers = b.answers.into_iter().map(Answer::from).collect();
             Ok(Self {
                 incarnation: Incarnation(opened.stamp.major),
                 sequence: opened.stamp.minor,
@@ -389,12 +389,7 @@ impl RequestRoom {
 
 impl AnswerRoom {
     fn of(a: &Answer) -> Self {
-        let verdict = match a.verdict {
-            AnswerVerdict::Yes => 1,
-            AnswerVerdict::No => 2,
-            AnswerVerdict::Later => 3,
-        };
-        Self { verdict, request: a.request, volume: a.volume, to: a.to, message: a.message.clone() }
+        Self { verdict: a.verdict, request: a.request, volume: a.volume, to: a.to, message: a.message.clone() }
     }
 }
 
@@ -404,16 +399,8 @@ impl From<RequestRoom> for Request {
     }
 }
 
-impl TryFrom<AnswerRoom> for Answer {
-    type Error = Corrupt;
-
-    fn try_from(a: AnswerRoom) -> Result<Self, Corrupt> {
-        let verdict = match a.verdict {
-            1 => AnswerVerdict::Yes,
-            2 => AnswerVerdict::No,
-            3 => AnswerVerdict::Later,
-            _ => return Err(Corrupt::Field("answer verdict")),
-        };
-        Ok(Self { request: a.request, to: a.to, volume: a.volume, verdict, message: a.message })
+impl From<AnswerRoom> for Answer {
+    fn from(a: AnswerRoom) -> Self {
+        Self { request: a.request, to: a.to, volume: a.volume, verdict: a.verdict, message: a.message }
     }
 }

@@ -53,24 +53,13 @@ pub enum Raised {
     OverOwn,
 }
 
-/// Does the device know reservations at all?
-///
-/// # Errors
-/// When it cannot be asked.
-pub fn is_possible(on: &dyn Commands) -> Result<bool, FenceError> {
-    match on.keys() {
-        Err(Fault::Unsupported(_)) => Ok(false),
-        asked => Ok(asked.map(|_| true)?),
-    }
-}
-
 /// All that stands, if something of it was made by no client of this table; None: nothing was.
 ///
 /// # Errors
-/// The device's.
+/// The device's; [`FenceError::NotHere`] when it knows no reservations.
 pub fn foreign(on: &dyn Commands, table: Uuid) -> Result<Option<String>, FenceError> {
     match look(on, table) {
-        Ok(_) | Err(FenceError::NotHere(_)) => Ok(None),
+        Ok(_) => Ok(None),
         Err(FenceError::Foreign(what)) => Ok(Some(describe(on, table)?.unwrap_or(what))),
         Err(other) => Err(other),
     }
@@ -325,6 +314,6 @@ mod tests {
         target.restart();
         target.lie(Lies { no_reservations: true, ..Lies::default() });
         assert!(matches!(up(&target.path(1), key(0, 1)), Err(FenceError::NotHere(_))));
-        assert!(!is_possible(&target.path(1)).unwrap());
+        assert!(matches!(foreign(&target.path(1), TABLE), Err(FenceError::NotHere(_))));
     }
 }

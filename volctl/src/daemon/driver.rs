@@ -389,9 +389,6 @@ impl<'a> Driver<'a> {
             self.specs.insert(volume, spec);
         }
         self.jobs_running += 1;
-        if matches!(job, Job::MountWriter { .. }) && self.login.engine.breaks_foreign(volume) {
-            self.login.shop.break_foreign(volume);
-        }
         // A volume that was removed from the tables while it was mounted here still has to be closed.
         match self.specs.get(&volume).cloned() {
             Some(spec) => self.login.shop.start(spec, job, self.jobs.clone()),

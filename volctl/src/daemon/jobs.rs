@@ -6,7 +6,7 @@ mod fenced;
 mod reader;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -140,8 +140,6 @@ pub struct Workshop {
     placing: Mutex<()>,
     /// Why nothing bounds this host's late writes to a volume, and which setting would.
     unbounded: Mutex<BTreeMap<Uuid, String>>,
-    /// Volumes whose next fence breaks what is somebody else's.
-    breaking: Mutex<BTreeSet<Uuid>>,
 }
 
 /// A job that came to its end.
@@ -177,7 +175,6 @@ impl Workshop {
             gates: Mutex::default(),
             placing: Mutex::default(),
             unbounded: Mutex::default(),
-            breaking: Mutex::default(),
         }
     }
 
@@ -218,7 +215,7 @@ impl Workshop {
             Job::MountReader { generation } => self.mount_reader(spec, *generation, gates),
             Job::UnmountReader { force } => Ok(self.unmount_reader(spec, *force, gates)),
             Job::Retire => Ok(self.retire(spec, gates)),
-            Job::MountWriter { check, .. } => self.mount_writer(spec, *check, gates),
+            Job::MountWriter { check, breaks_foreign, .. } => self.mount_writer(spec, *check, *breaks_foreign, gates),
             Job::Publish { generation, always } => self.publish(spec, *generation, *always, gates),
             Job::Delete { generations } => Ok(self.delete(generations, gates)),
             Job::StopWriter { generation, always, force, check } => {

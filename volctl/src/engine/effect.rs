@@ -65,6 +65,8 @@ pub enum Job {
         epoch: u64,
         /// Check the file system first (configuration `takeover_check = "before"`).
         check: bool,
+        /// An administrator takes the volume over: keys and reservations that no client made are broken on its device.
+        breaks_foreign: bool,
     },
     /// Publish this generation, if the volume changed.
     Publish {

@@ -113,11 +113,6 @@ impl Engine {
         }
     }
 
-    /// Does an administrator take it over, whatever else stands on its device?
-    pub fn breaks_foreign(&self, volume: Uuid) -> bool {
-        self.volumes.get(&volume).is_some_and(|v| v.breaks_foreign)
-    }
-
     /// Takes a free volume for the own request, or to bring it in order.
     pub(crate) fn step_wish(&mut self, volume: &mut Volume, table: &VolumeTable, world: &World<'_>) {
         let request = self.page.request(volume.uuid).map(|r| r.id);

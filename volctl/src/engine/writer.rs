@@ -94,7 +94,8 @@ impl Engine {
             e.retired = Generation::NONE;
             e.stale = false;
         });
-        self.start_job(volume, Job::MountWriter { epoch: grant.epoch, check: table.check_due });
+        let breaks_foreign = volume.breaks_foreign;
+        self.start_job(volume, Job::MountWriter { epoch: grant.epoch, check: table.check_due, breaks_foreign });
     }
 
     pub(crate) fn writer_mounted(&mut self, volume: &mut Volume, snapshots: Vec<Generation>, world: &World<'_>) {

@@ -58,11 +58,17 @@ pub struct Sight {
 impl Workshop {
     /// Raises the fence before the gate is opened, throwing out whoever wrote before; nothing on a device without reservations.
     /// `backing` is the descriptor on which the volume's identity was proven.
-    pub(super) fn raise_fence(&self, spec: &Spec, backing: &File, gates: &mut Gates) -> Result<(), Failure> {
+    pub(super) fn raise_fence(
+        &self,
+        spec: &Spec,
+        backing: &File,
+        breaks_foreign: bool,
+        gates: &mut Gates,
+    ) -> Result<(), Failure> {
         let inherited = gates.fence.take();
         let relied_on = inherited.as_ref().is_some_and(|fence| fence.instead_of.is_some());
         let stays_until = inherited.map_or(Duration::ZERO, |fence| fence.stays_until);
-        gates.fence = self.raised(spec, backing, stays_until)?;
+        gates.fence = self.raised(spec, backing, breaks_foreign, stays_until)?;
         if relied_on && gates.fence.is_none() {
             let why = "the writer before was thrown out by the storage, which knows no reservations any more";
             return Err(failed(spec, "it is not opened for writing", &why));
@@ -70,14 +76,19 @@ impl Workshop {
         Ok(())
     }
 
-    fn raised(&self, spec: &Spec, backing: &File, stays_until: Duration) -> Result<Option<Fence>, Failure> {
+    fn raised(
+        &self,
+        spec: &Spec,
+        backing: &File,
+        breaks_foreign: bool,
+        stays_until: Duration,
+    ) -> Result<Option<Fence>, Failure> {
         let Some(node) = node(backing).map_err(|e| failed(spec, "its device cannot be looked at", &e))? else {
             return Ok(None);
         };
         let table = self.session.volume.superblock.uuid;
         let key = self.key();
-        let breaks = lock(&self.breaking).remove(&spec.uuid);
-        match fence::raise(&node, table, key, breaks, &|| self.session.is_live()) {
+        match fence::raise(&node, table, key, breaks_foreign, &|| self.session.is_live()) {
             Ok(raised) => {
                 tracing::info!(event = "fence.raised", volume = spec.name, %key, "only this host may write the device");
                 // What an earlier login of this host left may have been left on purpose.
@@ -105,11 +116,6 @@ impl Workshop {
         Key::of(self.session.volume.superblock.uuid, me.slot, me.incarnation)
     }
 
-    /// An administrator takes the volume over: the next fence of it may break what is somebody else's.
-    pub fn break_foreign(&self, volume: Uuid) {
-        lock(&self.breaking).insert(volume);
-    }
-
     /// Looks at the fence of a volume, and throws a writer out whose grant is over; None: it cannot be told. No job waits for it,
     /// since storage may hang.
     pub fn look_at_fence(&self, look: &Look) -> Option<Sight> {
@@ -118,21 +124,19 @@ impl Workshop {
         let mut sight = Sight { volume: spec.uuid, epoch, ..Sight::default() };
         let backing = open_device(spec, false).ok()?;
         let Some(node) = node(&backing).ok()? else { return Some(sight) };
-        sight.possible = fence::is_possible(&node).ok()?;
-        if !sight.possible {
-            return Some(sight);
-        }
-        prove_opened(spec, &backing).ok()?;
         let table = self.session.volume.superblock.uuid;
-        sight.foreign = fence::foreign(&node, table).ok()?;
+        sight.foreign = match fence::foreign(&node, table) {
+            Err(FenceError::NotHere(_)) => return Some(sight),
+            seen => seen.ok()?,
+        };
+        sight.possible = true;
+        prove_opened(spec, &backing).ok()?;
         let Some(grant) = look.writer.filter(|_| sight.foreign.is_none()) else { return Some(sight) };
         let writer = Key::of(table, grant.slot, grant.incarnation);
-        sight.stands = fence::stands(&node, table, writer).ok()?;
-        if writer == self.key() {
-            return Some(sight);
-        }
-        sight.refused = sight.stands && fence::keeps_out(&node, table, writer).ok()?;
-        if look.inherit {
+        let others = writer != self.key();
+        sight.refused = others && fence::keeps_out(&node, table, writer).ok()?;
+        sight.stands = sight.refused || fence::stands(&node, table, writer).ok()?;
+        if others && look.inherit {
             sight.inherited = self.inherit(spec, grant, writer, node);
         }
         Some(sight)

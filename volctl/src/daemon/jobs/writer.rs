@@ -44,9 +44,15 @@ fn check_words(outcome: &CheckOutcome) -> String {
 }
 
 impl Workshop {
-    pub(super) fn mount_writer(&self, spec: &Spec, check: bool, gates: &mut Gates) -> Result<JobDone, Failure> {
+    pub(super) fn mount_writer(
+        &self,
+        spec: &Spec,
+        check: bool,
+        breaks_foreign: bool,
+        gates: &mut Gates,
+    ) -> Result<JobDone, Failure> {
         let backing = self.prove(spec, true)?;
-        self.raise_fence(spec, &backing, gates)?;
+        self.raise_fence(spec, &backing, breaks_foreign, gates)?;
         let gate = self.open_gate(spec, &backing, Mode::ReadWrite).inspect_err(|_| gates.lower_fence(spec))?;
         drop(backing);
         let number = gate.number;
