@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ondisk::{Access, ReadersPolicy};
 
-use super::desk::{BOB, Desk, parts, why, world};
-use crate::engine::{Command, Effect, rules};
+use super::desk::{BOB, Desk, healthy, parts, why, world};
+use crate::engine::{Command, Effect, Job, rules};
 
 #[test]
 fn each_rule_refuses_in_its_order_with_its_own_words() {
@@ -54,4 +54,28 @@ fn a_client_with_no_access_never_mounts() {
     assert!(desk.effects.iter().all(|e| !matches!(e, Effect::Job { .. })));
     let id = desk.command(Command::Mount { volume: "v0".into() });
     assert_eq!(desk.failure(id).why, "rule mount access: bob has access none to v0");
+}
+
+#[test]
+fn what_is_somebody_elses_on_the_device_is_broken_by_a_takeover_and_not_by_a_request_after_it() {
+    for takes_over in [true, false] {
+        let mut desk = Desk::new(ReadersPolicy::Live).published();
+        desk.tables.clients[1].as_mut().unwrap().admin = true;
+        desk.settle();
+        desk.command(Command::Takeover { volume: "v0".into(), yes_i_know: None });
+        if !takes_over {
+            desk.request(None);
+        }
+        let breaks = (0..20).find_map(|_| {
+            match desk.job() {
+                Some(Job::MountWriter { breaks_foreign, .. }) => return Some(breaks_foreign),
+                Some(job) => desk.end_job(healthy(&job)),
+                None if desk.effects.iter().any(|e| matches!(e, Effect::Table { .. })) => desk.run_op().1.unwrap(),
+                None => {}
+            }
+            desk.step();
+            None
+        });
+        assert_eq!(breaks, Some(takes_over));
+    }
 }
