@@ -142,13 +142,13 @@ pub fn content_crc(block: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, part(CRC_AT.end..block.len()))
 }
 
-/// A block whose head and checksum were found good: its stamp, checksum and the bytes after the head.
+/// A block whose head and checksum were found good: its stamp and its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Opened<'a> {
     /// The numbers of the head.
     pub stamp: Stamp,
-    /// The checksum of the content, by which the table header names a cell: [`content_crc`].
-    pub crc: u32,
+    /// The whole block.
+    pub block: &'a [u8],
     /// UUID of the table the block belongs to.
     pub table: Uuid,
     /// Everything after the head.
@@ -235,12 +235,7 @@ pub fn open(block: &[u8], kind: Kind, table: Option<Uuid>, offset: u64) -> Verdi
     if head.reserved != 0 {
         return Verdict::Corrupt(Corrupt::Field("head reserved"));
     }
-    Verdict::Valid(Opened {
-        stamp: Stamp { major: head.major, minor: head.minor },
-        crc: content_crc(block),
-        table: head.table,
-        body,
-    })
+    Verdict::Valid(Opened { stamp: Stamp { major: head.major, minor: head.minor }, block, table: head.table, body })
 }
 
 /// Do the bytes after the magic name this kind and this length, as only a block of ours does?

@@ -124,6 +124,6 @@ impl ClientRecord {
 
     fn body(opened: Opened<'_>) -> Result<(Option<Self>, CommitNo, u32), Corrupt> {
         let b: Body = block::body(&opened, (), "client record")?;
-        Ok((b.0, opened.stamp.into(), opened.crc))
+        Ok((b.0, opened.stamp.into(), block::content_crc(opened.block)))
     }
 }

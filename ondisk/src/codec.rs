@@ -25,6 +25,10 @@ impl Flag {
     }
 }
 
+/// Absent values are the most of what a poll reads: they are compared piece by piece, in bytes, and never allocated.
+const PIECE: usize = 512;
+const ZEROES: [u8; PIECE] = [0; PIECE];
+
 /// An optional value on disk: one presence byte and the value's room, zero when absent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Maybe;
@@ -41,10 +45,15 @@ impl Maybe {
         match present {
             1 => Ok(Some(T::read_options(r, e, ())?)),
             0 => {
-                let mut rest = vec![0u8; room];
-                r.read_exact(&mut rest)?;
-                if rest.iter().any(|b| *b != 0) {
-                    return Err(binrw::Error::AssertFail { pos, message: "absent value".to_owned() });
+                let mut piece = [0u8; PIECE];
+                let mut left = room;
+                while left > 0 {
+                    let piece = &mut piece[..left.min(PIECE)];
+                    r.read_exact(piece)?;
+                    if *piece != ZEROES[..piece.len()] {
+                        return Err(binrw::Error::AssertFail { pos, message: "absent value".to_owned() });
+                    }
+                    left -= piece.len();
                 }
                 Ok(None)
             }

@@ -392,7 +392,7 @@ impl VolumeTable {
                     return Err(Corrupt::Field("next slot"));
                 }
             }
-            Ok((b.0, opened.stamp.into(), opened.crc))
+            Ok((b.0, opened.stamp.into(), block::content_crc(opened.block)))
         })
     }
 

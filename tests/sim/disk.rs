@@ -173,9 +173,12 @@ impl ReadAt for Disk {
 }
 
 impl World {
-    fn submit(&mut self, proc: ProcId, act: Act, offset: u64, data: Vec<u8>) -> IoId {
-        let write = !matches!(act, Act::Read);
-        let expected = if let Act::Exchange { expected } = act { Some(expected) } else { None };
+    fn submit(&mut self, proc: ProcId, act: Act, offset: u64) -> IoId {
+        let (len, write, data, expected) = match act {
+            Act::Read { len } => (len, false, Vec::new(), None),
+            Act::Write { data } => (data.len(), true, data, None),
+            Act::Exchange { expected, data } => (data.len(), true, data, Some(expected)),
+        };
         let thread = self.running.expect("a simulated thread has the turn");
         let host = self.procs[proc].host;
         let at = usize::try_from(offset).expect("a small disk");
@@ -201,7 +204,6 @@ impl World {
         }
         let id = self.disk.next;
         self.disk.next += 1;
-        let len = data.len();
         let parts = course.moves.len();
         for (i, after) in course.moves.iter().enumerate() {
             // Cut anywhere, not at sectors only.
@@ -244,7 +246,13 @@ impl World {
         if !io.write {
             let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
             io.failed |= self.disk.unreadable.range(sectors).next().is_some();
-            io.data[from..to].copy_from_slice(&self.disk.bytes[range]);
+            if from == io.data.len() {
+                io.data.extend_from_slice(&self.disk.bytes[range]);
+            } else {
+                // Parts come in any order.
+                io.data.resize(io.data.len().max(to), 0);
+                io.data[from..to].copy_from_slice(&self.disk.bytes[range]);
+            }
             return;
         }
         let bytes = io.data[from..to].to_vec();
@@ -322,11 +330,16 @@ impl World {
 
 /// What is asked of the disk.
 enum Act {
-    Read,
-    Write,
-    /// Lands if this is there.
+    Read {
+        len: usize,
+    },
+    Write {
+        data: Vec<u8>,
+    },
+    /// Lands if `expected` is there.
     Exchange {
         expected: Vec<u8>,
+        data: Vec<u8>,
     },
 }
 
@@ -348,7 +361,7 @@ pub(crate) struct SimDevice {
 }
 
 impl SimDevice {
-    fn run(&self, act: Act, offset: u64, data: Vec<u8>) -> io::Result<Taken> {
+    fn run(&self, act: Act, offset: u64) -> io::Result<Taken> {
         if self.shared.world().procs[self.proc].dead {
             // Its threads run out in turn, also one that never rests.
             pause(&self.shared, None, false);
@@ -357,7 +370,7 @@ impl SimDevice {
         let id = {
             let mut world = self.shared.world();
             world.progress(self.proc);
-            world.submit(self.proc, act, offset, data)
+            world.submit(self.proc, act, offset)
         };
         loop {
             pause(&self.shared, None, false);
@@ -388,13 +401,13 @@ impl BlockDevice for SimDevice {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        let taken = self.run(Act::Read, offset, vec![0; buf.len()])?;
+        let taken = self.run(Act::Read { len: buf.len() }, offset)?;
         buf.copy_from_slice(&taken.data);
         Ok(())
     }
 
     fn write_at(&self, offset: u64, data: &[u8], _durability: Durability) -> io::Result<()> {
-        self.run(Act::Write, offset, data.to_vec()).map(drop)
+        self.run(Act::Write { data: data.to_vec() }, offset).map(drop)
     }
 
     fn commands(&self) -> Option<&dyn Commands> {
@@ -457,8 +470,8 @@ impl Commands for SimDevice {
     }
 
     fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
-        let act = Act::Exchange { expected: expected.to_vec() };
-        let taken = self.run(act, offset, new.to_vec())?;
+        let act = Act::Exchange { expected: expected.to_vec(), data: new.to_vec() };
+        let taken = self.run(act, offset)?;
         Ok(if taken.differs { Swap::Differs } else { Swap::Done })
     }
 }
