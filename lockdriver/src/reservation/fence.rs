@@ -126,6 +126,32 @@ fn alone(
     }
 }
 
+/// Raises the fence of a writer that goes on writing again, on a target that has forgotten everything. Throws nobody out: where
+/// anything of anybody stands, or comes meanwhile, that stays, and this is false.
+///
+/// # Errors
+/// The device's, and what is somebody else's.
+pub fn renew(on: &dyn Commands, table: Uuid, key: Key, may: &dyn Fn() -> bool) -> Result<bool, FenceError> {
+    let (keys, held) = look(on, table)?;
+    // Its own key without a reservation is a renewal that was cut short.
+    if held.is_some() || keys.iter().any(|k| *k != key) || !may() {
+        return Ok(false);
+    }
+    if keys.is_empty() {
+        match on.register(0, key.0) {
+            Err(Fault::Conflict) => return Ok(false),
+            done => done?,
+        }
+    }
+    let reserved = on.reserve(key.0, KIND);
+    let stood = stands(on, table, key);
+    if !matches!(stood, Ok(true)) && matches!(reserved, Err(Fault::Conflict)) {
+        // Somebody came first, and must find nobody beside him.
+        let _ = lower(on, key);
+    }
+    stood
+}
+
 /// Does the fence stand: this key alone registered, and holding it?
 ///
 /// # Errors
@@ -284,6 +310,30 @@ mod tests {
         assert!(stands(&b, TABLE, key(1, 1)).unwrap());
         target.lie(Lies { lets_write: true, ..Lies::default() });
         assert!(!inherit(&c, TABLE, key(2, 1), key(1, 1)).unwrap(), "what was not seen to be refused is not relied on");
+    }
+
+    #[test]
+    fn a_fence_is_renewed_only_where_nothing_stands() {
+        let target = target();
+        let (a, b) = (target.path(1), target.path(2));
+        up(&a, key(0, 1)).unwrap();
+        assert!(!renew(&a, TABLE, key(0, 1), &|| true).unwrap(), "it stands");
+        target.restart();
+        assert!(writes(&b), "the target has forgotten");
+        assert!(!renew(&a, TABLE, key(0, 1), &|| false).unwrap() && writes(&b), "the privilege has ended");
+        assert!(renew(&a, TABLE, key(0, 1), &|| true).unwrap());
+        assert!(stands(&a, TABLE, key(0, 1)).unwrap() && !writes(&b));
+        // Cut short between registration and reservation.
+        target.restart();
+        a.register(0, key(0, 1).0).unwrap();
+        assert!(renew(&a, TABLE, key(0, 1), &|| true).unwrap());
+        // Whoever came meanwhile keeps what he has, and is alone.
+        target.restart();
+        let comes = || up(&b, key(1, 1)).is_ok();
+        assert!(!renew(&a, TABLE, key(0, 1), &comes).unwrap());
+        assert!(stands(&b, TABLE, key(1, 1)).unwrap() && writes(&b) && !writes(&a));
+        target.path(9).register(0, 0xabc).unwrap();
+        assert!(matches!(renew(&a, TABLE, key(0, 1), &|| true), Err(FenceError::Foreign(_))));
     }
 
     #[test]

@@ -159,19 +159,32 @@ fn places() -> &'static [(BlockId, u64, usize)] {
     PLACES.get_or_init(|| blocks(small()).collect())
 }
 
+/// Those that a poll reads.
+fn polled() -> &'static [(BlockId, u64, usize)] {
+    static POLLED: OnceLock<Vec<(BlockId, u64, usize)>> = OnceLock::new();
+    POLLED.get_or_init(|| {
+        let area = small().poll_area();
+        places().iter().filter(|(_, offset, _)| area.contains(offset)).copied().collect()
+    })
+}
+
+fn changed(feed: &mut Feed) -> Image {
+    changed_in(feed, used(), places())
+}
+
 /// Changes some blocks of a control volume in use, most of them so that each is whole by itself; then names the cells in
 /// both headers as they are now, if the feed says so.
-fn changed(feed: &mut Feed) -> Image {
-    let mut image = Image(used().to_vec());
+fn changed_in(feed: &mut Feed, used: &[u8], places: &[(BlockId, u64, usize)]) -> Image {
+    let mut image = Image(used.to_vec());
     let named = feed.byte();
     while !feed.is_empty() {
-        let (_, offset, len) = feed.pick(places());
+        let (_, offset, len) = feed.pick(places);
         let start = usize::try_from(offset).expect("a small image");
         let how = feed.byte();
         match how & 7 {
             0 => image.0[start..start + len].fill(how),
             1 => {
-                let (_, other, other_len) = feed.pick(places());
+                let (_, other, other_len) = feed.pick(places);
                 let bytes = image.get(other, other_len.min(len)).expect("a block").to_vec();
                 image.put(offset, &bytes);
             }
@@ -276,7 +289,7 @@ pub(super) fn poll(data: &[u8]) {
     let mut now = Duration::ZERO;
     for _ in 0..2 {
         let half = Feed::new(&feed.some(512));
-        let image = changed(&mut half.clone());
+        let image = changed_in(&mut half.clone(), &used()[..range.end], polled());
         let bad: Vec<_> = (0..feed.below(3)).map(|_| feed.number()..feed.number()).collect();
         let whole = &image.0[range.clone()];
         let cut = if feed.byte() == 255 { feed.below(whole.len()) } else { whole.len() };

@@ -108,7 +108,7 @@ impl Fences {
                 };
                 if sight.refused {
                     self.proven.insert(volume);
-                } else if sight.epoch != 0 && !sight.stands && !sight.inherited {
+                } else if sight.renewed || sight.epoch != 0 && !sight.stands && !sight.inherited {
                     self.proven.remove(&volume);
                 }
                 if sight.inherited {
@@ -178,6 +178,9 @@ mod tests {
         );
         assert_eq!(seeing(&mut fences, Some(sight(5, false, false))), None, "a target that forgot");
         assert_eq!(seeing(&mut fences, Some(sight(5, true, false))), None, "to be seen again");
+        assert_eq!(seeing(&mut fences, Some(sight(6, true, true))), Some(6));
+        let renewed = Sight { renewed: true, ..sight(7, true, false) };
+        assert_eq!(seeing(&mut fences, Some(renewed)), None, "one that had forgotten, and was told again");
     }
 
     /// A loop device was opened every five seconds, by every client, for nothing.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileTypeExt;
-use std::sync::{Arc, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use lockdriver::reservation::fence::{self, FenceError, Raised};
@@ -51,6 +51,8 @@ pub struct Sight {
     pub refused: bool,
     /// Its writer was thrown out, and the fence is this host's now.
     pub inherited: bool,
+    /// The storage had forgotten this host's own fence, and it was raised again.
+    pub renewed: bool,
     /// Keys or a reservation that no client of these tables made.
     pub foreign: Option<String>,
 }
@@ -65,14 +67,14 @@ impl Workshop {
         breaks_foreign: bool,
         gates: &mut Gates,
     ) -> Result<(), Failure> {
-        let inherited = gates.fence.take();
-        let relied_on = inherited.as_ref().is_some_and(|fence| fence.instead_of.is_some());
-        let stays_until = inherited.map_or(Duration::ZERO, |fence| fence.stays_until);
-        gates.fence = self.raised(spec, backing, breaks_foreign, stays_until)?;
-        if relied_on && gates.fence.is_none() {
+        let inherited = gates.fence.as_ref();
+        // After an error what was relied on is still known, and the next try has to raise it.
+        let raised = self.raised(spec, backing, breaks_foreign, inherited)?;
+        if inherited.is_some_and(|fence| fence.instead_of.is_some()) && raised.is_none() {
             let why = "the writer before was thrown out by the storage, which knows no reservations any more";
             return Err(failed(spec, "it is not opened for writing", &why));
         }
+        gates.fence = raised;
         Ok(())
     }
 
@@ -81,7 +83,7 @@ impl Workshop {
         spec: &Spec,
         backing: &File,
         breaks_foreign: bool,
-        stays_until: Duration,
+        inherited: Option<&Fence>,
     ) -> Result<Option<Fence>, Failure> {
         let Some(node) = node(backing).map_err(|e| failed(spec, "its device cannot be looked at", &e))? else {
             return Ok(None);
@@ -91,9 +93,14 @@ impl Workshop {
         match fence::raise(&node, table, key, breaks_foreign, &|| self.session.is_live()) {
             Ok(raised) => {
                 tracing::info!(event = "fence.raised", volume = spec.name, %key, "only this host may write the device");
-                // What an earlier login of this host left may have been left on purpose.
-                let stays_until = if raised == Raised::OverOwn { Duration::MAX } else { stays_until };
-                Ok(Some(Fence { node, key, stays_until, instead_of: None }))
+                let stays_until = match inherited {
+                    Some(inherited) => inherited.stays_until,
+                    // What an earlier login of this host left may have been left on purpose.
+                    None if raised == Raised::OverOwn => Duration::MAX,
+                    None => Duration::ZERO,
+                };
+                let instead_of = inherited.and_then(|fence| fence.instead_of);
+                Ok(Some(Fence { node, key, stays_until, instead_of }))
             }
             Err(FenceError::NotHere(_)) => Ok(None),
             Err(e @ FenceError::Foreign(_)) => {
@@ -138,18 +145,43 @@ impl Workshop {
         sight.stands = sight.refused || fence::stands(&node, table, writer).ok()?;
         if others && look.inherit {
             sight.inherited = self.inherit(spec, grant, writer, node);
+        } else if !others && !sight.stands {
+            sight.renewed = self.renew(spec, &node);
+            sight.stands = sight.renewed;
         }
         Some(sight)
     }
 
+    /// Under the gates' lock, so that no job closes or opens the gate meanwhile.
+    fn renew(&self, spec: &Spec, node: &Node) -> bool {
+        let gates = self.gates_of(spec);
+        let Some(gates) = at_once(&gates) else { return false };
+        if gates.writer.is_none() || gates.fence.is_none() {
+            return false;
+        }
+        let (table, key) = (self.session.volume.superblock.uuid, self.key());
+        match fence::renew(node, table, key, &|| self.session.is_live()) {
+            Ok(false) => false,
+            Ok(true) => {
+                let volume = &spec.name;
+                tracing::warn!(event = "fence.renewed", volume, %key, "the storage had forgotten the reservation; it stands again");
+                true
+            }
+            Err(error) => {
+                let volume = &spec.name;
+                tracing::warn!(event = "fence.lost", volume, %error, "the storage has forgotten the reservation, and does not take it again");
+                false
+            }
+        }
+    }
+
+    fn gates_of(&self, spec: &Spec) -> Arc<Mutex<Gates>> {
+        Arc::clone(lock(&self.gates).entry(spec.uuid).or_default())
+    }
+
     fn inherit(&self, spec: &Spec, grant: Grant, writer: Key, node: Node) -> bool {
-        let gates = Arc::clone(lock(&self.gates).entry(spec.uuid).or_default());
-        let mut gates = match gates.try_lock() {
-            Ok(gates) => gates,
-            Err(TryLockError::Poisoned(gates)) => gates.into_inner(),
-            // A job is under way, and may wait for storage: the next look does it.
-            Err(TryLockError::WouldBlock) => return false,
-        };
+        let gates = self.gates_of(spec);
+        let Some(mut gates) = at_once(&gates) else { return false };
         let (table, key) = (self.session.volume.superblock.uuid, self.key());
         if gates.fence.as_ref().is_some_and(|fence| fence.instead_of == Some(writer)) {
             return fence::stands(&node, table, key).unwrap_or(false);
@@ -162,6 +194,15 @@ impl Workshop {
         tracing::warn!(event = "fence.inherited", volume = spec.name, victim = %writer, "the storage threw the lost writer out");
         gates.fence = Some(Fence { node, key, stays_until, instead_of: Some(writer) });
         true
+    }
+}
+
+/// None: a job is under way, and may wait for storage; the next look does it.
+fn at_once(gates: &Mutex<Gates>) -> Option<MutexGuard<'_, Gates>> {
+    match gates.try_lock() {
+        Ok(gates) => Some(gates),
+        Err(TryLockError::Poisoned(gates)) => Some(gates.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }
 
