@@ -1,10 +1,14 @@
 #lab: guests=1 disk=lio-open extra=1 timeout=700 append="clocksource=acpi_pm tsc=unstable"
-# A host with two paths to one disk, each an initiator of its own to the target. Over the second one `init` and `doctor` see a write
-# refused, so reservations are proven and `auto` takes them (where the disk has a name by which the second path is known). A fence over one path keeps the other out; over a multipath map (if
-# dm-round-robin.ko is in the PATH) each path has the key, and both write.
+# A host with two paths to one disk, each an initiator of its own to the target. Where the disk has a name by which the second path is
+# known, `init` and `doctor` see a write refused over it, so reservations are proven and `auto` takes them. A fence over one path keeps
+# the other out; over a multipath map (if dm-round-robin.ko is in the PATH) each path has the key, both write, and no key stays.
 . volctl-lab.sh
 write_over() { dd if=/dev/zero of=$1 bs=4096 count=1 seek=2000 oflag=direct; }
-done_ok iscsiadm -m session -r 1 -o new
+set -- $(iscsiadm -m session | sed -n 's/.*\] \([^ ,]*\),[^ ]* \([^ ]*\).*/\1 \2/p')
+done_ok iscsiadm -m iface -I other -o new
+done_ok iscsiadm -m iface -I other -o update -n iface.initiatorname -v $2-other
+done_ok iscsiadm -m node -o new -T $2 -p $1 -I other
+done_ok iscsiadm -m node -T $2 -p $1 -I other --login
 wait_dev /dev/sdb
 name=$(cat /sys/block/sda/device/wwid 2> /tmp/x)
 say "its name: $name $(cat /tmp/x)"
@@ -33,6 +37,7 @@ ko=$(command -v dm-round-robin.ko) || exit 0
 modprobe dm_multipath; insmod $ko || fail insmod
 size=$(cat /sys/block/sda/size)
 done_ok dmsetup create both -u mpath-lab --table "0 $size multipath 0 0 1 1 round-robin 0 2 1 8:0 1 8:16 1"
+dmsetup mknodes > /tmp/x 2>&1
 wait_dev /dev/mapper/both
 log_on alice '[devices]
 footage = "/dev/mapper/both"'

@@ -6,13 +6,13 @@
 cat > /tmp/check.awk <<'EOF'
 FNR == 1 { whole(); of = $1; version = $2; name = FILENAME; sub(/.*\//, "", name); lines = 0; files++ }
 { lines++; if ($1 != name || $1 != of || $2 != version || $3 != lines) bad(FILENAME ": " $0) }
-function whole() { if (files && lines != 40) bad(name " has " lines " lines") }
+function whole() { if (files && lines != 8) bad(name " has " lines " lines") }
 function bad(what) { wrong++; if (wrong < 5) print what > "/dev/stderr" }
 END { whole(); print files + 0, wrong + 0 }
 EOF
 cat > /tmp/write.awk <<'EOF'
-BEGIN { long = sprintf("%0100d", 0) }
-{ for (i = 1; i <= 40; i++) print $1, $2, i, long > "/vol/footage/." $1; close("/vol/footage/." $1) }
+BEGIN { long = sprintf("%0540d", 0) }
+{ for (i = 1; i <= 8; i++) print $1, $2, i, long > "/vol/footage/." $1; close("/vol/footage/." $1) }
 EOF
 case $LAB_ID in
 a)

@@ -85,6 +85,19 @@ impl Node {
         }
     }
 
+    fn unregister(&self, old: u64) -> Result<(), Fault> {
+        let done = self.run(|| match sg::nvme_unregister(self.file.as_fd(), old)? {
+            Some(status) => Ok(status),
+            None => pr::register(self.file.as_fd(), old, 0, false),
+        });
+        // Over several paths: the second one first tells that a reservation has gone with the first one's key, and the kernel goes no further;
+        // asked again, it stops at the first path, which has no key any more.
+        if matches!(done, Err(Fault::Conflict)) && self.keys()?.contains(&old) {
+            return self.register_anyhow(0);
+        }
+        done
+    }
+
     fn report(&self) -> Result<Option<scsi::Report>, Fault> {
         let Some(report) = sg::nvme_reservation_report(self.file.as_fd())? else { return Ok(None) };
         let unknown = || Fault::Unknown("a reservation report that is none".to_owned());
@@ -118,13 +131,10 @@ fn is_part(sysfs: &Path) -> Option<&'static str> {
 
 impl Commands for Node {
     fn register(&self, old: u64, new: u64) -> Result<(), Fault> {
-        self.run(|| match new {
-            0 => match sg::nvme_unregister(self.file.as_fd(), old)? {
-                Some(status) => Ok(status),
-                None => pr::register(self.file.as_fd(), old, new, false),
-            },
-            _ => pr::register(self.file.as_fd(), old, new, false),
-        })
+        match new {
+            0 => self.unregister(old),
+            _ => self.run(|| pr::register(self.file.as_fd(), old, new, false)),
+        }
     }
 
     fn register_anyhow(&self, new: u64) -> Result<(), Fault> {

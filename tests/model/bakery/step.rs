@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockdriver::logon::LogonStep;
-use lockdriver::semaphore::{Semaphore, Step, WAITING_POLL, WriteResult};
+use lockdriver::semaphore::{LockError, Semaphore, Step, WAITING_POLL, WriteResult};
 
 use super::act::Action;
 use super::client::{Client, Life, LoggingOn, On};
@@ -226,9 +226,12 @@ fn admit(state: &mut State, c: usize, check: bool) {
     let (header, last) = (state.header.whole(), state.header.epoch);
     let (mut out, mut grows) = (false, true);
     with(state, c, |_, on| {
-        grows = on.bakery.tenure().is_none_or(|t| t.epoch.0 > last);
-        out = check && on.bakery.tenure().is_some_and(|t| t.admits(&header).is_err());
         on.admitted = true;
+        let Some(tenure) = on.bakery.tenure() else { return };
+        let admits = tenure.admits(&header);
+        // Whoever was reaped while it lived was rightly not waited for, and learns it here (trace A9).
+        grows = tenure.epoch.0 > last || admits == Err(LockError::Reaped);
+        out = check && admits.is_err();
     });
     if !grows {
         state.harm = Some("an epoch does not grow");
