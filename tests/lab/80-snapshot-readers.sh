@@ -20,7 +20,12 @@ a)
   make_volume
   log_on alice 'publish = "1s"'
   done_ok v request footage --wait 60s
-  round=0
+  round=0; echo 0 > /tmp/round
+  # Whoever hangs says where.
+  ( last=x; while sleep 180; do
+      now=$(cat /tmp/round); [ "$now" != "$last" ] || { echo w > /proc/sysrq-trigger; say "no round after $now: $(ps; dmesg | tail -60; tail -5 /out/daemon.log; df /vol/footage)"; }
+      last=$now
+    done ) & dog=$!
   while [ -z "$(labctl peek enough)" ]; do
     round=$((round + 1))
     for i in $(seq 1 40); do echo "f$(( (round * 7 + i * 5) % 200 )) $round"; done > /tmp/batch
@@ -28,9 +33,11 @@ a)
     cd /vol/footage; while read -r f x; do mv .$f $f; done < /tmp/batch
     # Names that come and go.
     rm -f f$((round % 200)) f$((round * 3 % 200)); cd /
+    echo $round > /tmp/round
     [ $round != 8 ] || barrier written
   done
   say "$round rounds of 40 files; $(v status --json | tr ',' '\n' | grep '"generation"')"
+  kill $dog
   barrier over
   done_ok v release footage
   log_off
