@@ -12,7 +12,7 @@ use crossbeam::channel::bounded;
 use uuid::Uuid;
 
 use super::process::start_time;
-use crate::gate::{GateError, LoopGate, Mark, MarkedLoop, find_marked, mounts};
+use crate::gate::{Gate, GateError, Mark, MarkedGate, Node, find_marked, mounts, settle};
 use crate::sys::pidfd::PidFd;
 use crate::trust::open_regular;
 
@@ -38,22 +38,22 @@ pub enum LeftoverError {
         /// Its process number, if the file tells it.
         pid: Option<u32>,
     },
-    /// The loop devices could not be searched.
+    /// The gates could not be searched.
     #[error("the gates that are left cannot be searched: {0}")]
     Search(#[source] GateError),
     /// This gate does not close.
-    #[error("the gate /dev/loop{} left by incarnation {} does not close: {source}", gate.number, gate.mark.incarnation)]
+    #[error("the gate {} left by incarnation {} does not close: {source}", gate.node, gate.mark.incarnation)]
     Open {
         /// Which.
-        gate: MarkedLoop,
+        gate: MarkedGate,
         /// Why.
         source: GateError,
     },
     /// The closing call of this gate has not returned.
-    #[error("the closing of the gate /dev/loop{} left by incarnation {} has not returned; its storage hangs", gate.number, gate.mark.incarnation)]
+    #[error("the closing of the gate {} left by incarnation {} has not returned; its storage hangs", gate.node, gate.mark.incarnation)]
     Hangs {
         /// Which.
-        gate: MarkedLoop,
+        gate: MarkedGate,
     },
 }
 
@@ -128,7 +128,7 @@ fn kill_exactly(pid: u32, started: u64) -> io::Result<bool> {
 ///
 /// # Errors
 /// Names the first gate that does not close within `timeout`: then an older grant may not be ended.
-pub fn close_leftovers(control: Uuid, slot: u16, timeout: Duration) -> Result<Vec<MarkedLoop>, LeftoverError> {
+pub fn close_leftovers(control: Uuid, slot: u16, timeout: Duration) -> Result<Vec<MarkedGate>, LeftoverError> {
     close_leftovers_up_to(control, slot, u64::MAX, timeout)
 }
 
@@ -142,7 +142,7 @@ pub fn close_leftovers_up_to(
     slot: u16,
     incarnation: u64,
     timeout: Duration,
-) -> Result<Vec<MarkedLoop>, LeftoverError> {
+) -> Result<Vec<MarkedGate>, LeftoverError> {
     let mut found = find_marked(control, Some(slot)).map_err(LeftoverError::Search)?;
     found.retain(|gate| gate.mark.incarnation <= incarnation);
     let begun = Instant::now();
@@ -151,10 +151,10 @@ pub fn close_leftovers_up_to(
         let (sender, receiver) = bounded(1);
         let theirs = gate.clone();
         let spawned = thread::Builder::new().spawn(move || {
-            let _ = sender.send(close_one(theirs.number, &theirs.mark));
+            let _ = sender.send(close_one(theirs.node, &theirs.mark));
         });
         if let Err(source) = spawned {
-            let source = GateError::Close { number: gate.number, source };
+            let source = GateError::Close { node: gate.node, source };
             return Err(LeftoverError::Open { gate, source });
         }
         waiting.push((gate, receiver));
@@ -170,20 +170,21 @@ pub fn close_leftovers_up_to(
     failed.map_or(Ok(found), Err)
 }
 
-fn close_one(number: u32, mark: &Mark) -> Result<(), GateError> {
-    let Some(gate) = LoopGate::find(number, mark)? else {
+fn close_one(node: Node, mark: &Mark) -> Result<(), GateError> {
+    let Some(gate) = Gate::find(node, mark)? else {
         return Ok(());
     };
     if !mark.outlives_lease() {
         gate.close_under()?;
     }
     // Closed is what counts; what follows is order.
-    let tidy = mounts::thaw_all(number)
-        .and_then(|()| mounts::detach_all(number).map(drop))
-        .map_err(|source| GateError::Node { number, source })
+    let tidy = mounts::thaw_all(node)
+        .and_then(|()| mounts::detach_all(node).map(drop))
+        .map_err(|source| GateError::Node { node, source })
         .and_then(|()| gate.clear());
-    if let Err(error) = tidy {
-        tracing::warn!(number, %error, "a gate that was left is closed, but could not be cleared");
+    drop(gate);
+    if let Err(error) = tidy.and_then(|()| settle(node, mark)) {
+        tracing::warn!(gate = %node, %error, "a gate that was left is closed, but could not be cleared");
     }
     Ok(())
 }
