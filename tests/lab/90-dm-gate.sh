@@ -4,22 +4,6 @@
 # guardian are killed: what they leave passes writes until a new daemon finds and closes it. Readers cannot write to their gate.
 . volctl-lab.sh
 modprobe dm_mod || fail "no device-mapper"
-tables() { dmsetup table 2> /tmp/dm | grep '^volctl-'; }
-medium() { dd if=$DISK bs=1M iflag=direct 2> /tmp/dd | md5sum; }
-no_gates() { n=0; while tables > /tmp/tables; do n=$((n + 1)); [ $n -lt 100 ] || fail "left: $(cat /tmp/tables)"; sleep 0.1; done; say "no gate is left"; }
-# As keep_writing, but from within: when the mount is taken away it goes on in it, and not in the directory below. Beside it, data that nobody syncs.
-write_within() { # PREFIX
-  cd /vol/footage || fail "not mounted"
-  ( while dd if=/dev/zero of=big bs=64k count=64 2> /tmp/x; do :; done ) & dirty=$!
-  n=0; echo 0 > /tmp/written
-  while n=$((n+1)); echo "$1 $n" > /tmp/text && dd if=/tmp/text of=$1-$n conv=fsync 2> /tmp/dd; do echo $n > /tmp/written; done
-  kill $dirty 2> /tmp/x; wait $dirty
-  cd /
-}
-written() { cat /tmp/written; }
-until_written() { until [ "$(written 2> /tmp/x)" -ge "$1" ] 2> /tmp/x; do sleep 0.1; done; }
-my_gate() { tables | awk -v kind=$1 '$4 == kind { print $1 }' | tr -d : | head -1; }
-node_of() { for d in /sys/block/dm-*; do [ "$(cat $d/dm/name)" != "$1" ] || echo /dev/${d##*/}; done; }
 grant_from_the_dead() {
   case $LAB_DISK in
   virtio) until_shown 60 'taken over|footage|granted|rw' v takeover footage --yes-i-know alice; until_shown 60 '"state": ?"rw"' v status --json ;;
@@ -44,8 +28,7 @@ a)
   done_ok v request footage --wait 60s
   [ "$(cat /vol/footage/two)" = two ] || fail "what bob wrote is not there"
 
-  write_within alice > /out/writer.log 2>&1 & w=$!
-  until_written 5
+  write_on alice
   g=$(my_gate linear); n=$(node_of "$g")
   kill -9 $d; t=$(labctl now)
   while pidof volctl > /tmp/x; do sleep 0.1; done
@@ -60,8 +43,7 @@ a)
 
   log_on alice
   done_ok v request footage --wait 60s
-  write_within late > /out/writer.log 2>&1 & w=$!
-  until_written 5
+  write_on late
   g=$(my_gate linear); n=$(node_of "$g")
   kill -STOP $d; for p in $(pidof volctl); do [ $p = $d ] || kill -9 $p; done; kill -9 $d
   while pidof volctl > /tmp/x; do sleep 0.1; done

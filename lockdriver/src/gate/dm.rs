@@ -21,6 +21,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::stat::{major, minor};
 use uuid::Uuid;
 
@@ -184,6 +185,14 @@ impl DmGate {
     }
 
     fn suspend(&self) -> io::Result<()> {
+        // A signal would break the waiting off and let go what is held. None but the two that nobody can block shall.
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let suspended = self.suspend_unsignalled();
+        before.thread_set_mask()?;
+        suspended
+    }
+
+    fn suspend_unsignalled(&self) -> io::Result<()> {
         let mut last = None;
         for _ in 0..AGAIN_TRIES {
             match self.control.suspend(&self.uuid) {

@@ -1,6 +1,7 @@
 //! The guardian's gates, and how they are closed. Everything here that touches storage runs in threads of its own.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::eventfd::EventFd;
 
+use super::process::write_holder;
 use super::protocol::{Answer, Event, Refusal, Word};
 use crate::deadline::{LeaseView, SharedDeadline};
 use crate::gate::{Gate, GateError, Mark, Mode, Node, mounts, settle};
@@ -73,6 +75,8 @@ pub(super) struct Shared {
     jobs: AtomicUsize,
     /// Closings of the end of the lease whose call has not returned.
     unclosed: AtomicUsize,
+    /// The lock file, and how many closings are under way.
+    lock_file: Mutex<(File, usize)>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,8 +85,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(deadline: SharedDeadline, lease: Duration, socket: OwnedFd, wake: EventFd) -> Arc<Self> {
+    pub(super) fn new(deadline: SharedDeadline, lease: Duration, socket: OwnedFd, wake: EventFd, lock_file: File) -> Arc<Self> {
         Arc::new(Self {
+            lock_file: Mutex::new((lock_file, 0)),
             deadline,
             lease,
             socket,
@@ -204,6 +209,33 @@ impl Shared {
     }
 }
 
+/// As long as one lives, the lock file says that this process must not be killed.
+struct Closing<'a>(&'a Shared);
+
+impl<'a> Closing<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        let mut kept = lock(&shared.lock_file);
+        kept.1 += 1;
+        say_closing(&kept);
+        drop(kept);
+        Self(shared)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut kept = lock(&self.0.lock_file);
+        kept.1 -= 1;
+        say_closing(&kept);
+    }
+}
+
+fn say_closing((file, count): &(File, usize)) {
+    if let Err(error) = write_holder(file, *count > 0) {
+        tracing::warn!(%error, "the lock file cannot say that gates are being closed");
+    }
+}
+
 struct JobDone(Arc<Shared>);
 
 impl Drop for JobDone {
@@ -280,6 +312,7 @@ pub(super) fn fence(shared: &Shared, gate: &Guarded, mut on_failure: impl FnMut(
         gate.closed.store(true, SeqCst);
         return;
     }
+    let _closing = Closing::begin(shared);
     let mut first = true;
     while let Err(error) = gate.device.close_under() {
         if first {

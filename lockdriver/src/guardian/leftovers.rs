@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use uuid::Uuid;
 
-use super::process::start_time;
+use super::process::{CLOSING, start_time};
 use crate::gate::{Gate, GateError, Mark, MarkedGate, Node, find_marked, mounts, settle};
 use crate::sys::pidfd::PidFd;
 use crate::trust::open_regular;
@@ -30,7 +30,7 @@ pub enum LeftoverError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// It was killed, or cannot be found, and its lock is still held: a thread of it hangs in the kernel.
+    /// It was killed, cannot be found, or is closing gates, and its lock is still held: a call of it hangs in the kernel.
     #[error("{}: still held by the old guardian (process {pid:?}); a call of it hangs in the kernel", path.display())]
     StillHeld {
         /// The lock file.
@@ -57,7 +57,8 @@ pub enum LeftoverError {
     },
 }
 
-/// Ends the guardian that holds `lock_path`, if there is one, and waits until its lock is free: then no thread of it is left.
+/// Ends the guardian that holds `lock_path`, if there is one, and waits until its lock is free: then no thread of it is left. One that
+/// is closing gates is left to end by itself.
 /// Returns the process number of the one that was ended.
 ///
 /// # Errors
@@ -78,22 +79,32 @@ pub fn end_old(lock_path: &Path, timeout: Duration) -> Result<Option<u32>, Lefto
             Err(TryLockError::WouldBlock) => {}
         }
         let holder = read_holder(&mut file).map_err(fail)?;
-        if let Some((pid, started)) = holder
+        if let Some(Holder { pid, started, closing: false }) = holder
             && ended.is_none()
             && kill_exactly(pid, started).map_err(fail)?
         {
             ended = Some(pid);
         }
         if begun.elapsed() >= timeout {
-            let pid = holder.map(|(pid, _)| pid);
+            let pid = holder.map(|holder| holder.pid);
             return Err(LeftoverError::StillHeld { path: lock_path.to_path_buf(), pid });
         }
         thread::sleep(POLL);
     }
 }
 
+/// Who holds a guardian's lock file.
+struct Holder {
+    pid: u32,
+    /// When it was started.
+    started: u64,
+    /// It closes gates at this moment. To kill it would break that off, and what device-mapper holds back for it would go on to the disk,
+    /// long after the lease has ended. It ends by itself, or hangs with its storage.
+    closing: bool,
+}
+
 /// `None` while the file is still being written.
-fn read_holder(file: &mut File) -> io::Result<Option<(u32, u64)>> {
+fn read_holder(file: &mut File) -> io::Result<Option<Holder>> {
     use std::io::Seek;
     let mut text = String::new();
     file.rewind()?;
@@ -101,9 +112,12 @@ fn read_holder(file: &mut File) -> io::Result<Option<(u32, u64)>> {
     let Some(line) = text.strip_suffix('\n') else {
         return Ok(None);
     };
-    let parsed = line.split_once(' ').map(|(pid, started)| (pid.parse(), started.parse()));
-    Ok(match parsed {
-        Some((Ok(pid), Ok(started))) => Some((pid, started)),
+    let mut words = line.split_ascii_whitespace();
+    let (pid, started) = (words.next().map(str::parse), words.next().map(str::parse));
+    Ok(match (pid, started) {
+        (Some(Ok(pid)), Some(Ok(started))) => {
+            Some(Holder { pid, started, closing: words.next() == Some(CLOSING) })
+        }
         _ => None,
     })
 }
@@ -177,13 +191,14 @@ fn close_one(node: Node, mark: &Mark) -> Result<(), GateError> {
     if !mark.outlives_lease() {
         gate.close_under()?;
     }
-    // Closed is what counts; what follows is order.
-    let tidy = mounts::thaw_all(node)
-        .and_then(|()| mounts::detach_all(node).map(drop))
-        .map_err(|source| GateError::Node { node, source })
-        .and_then(|()| gate.clear());
+    // Closed is what counts; what follows is order. A mount that cannot be reached (something else was mounted over it) keeps its device for as
+    // long as it stands; the device must go with it then.
+    let looked_at = |source| GateError::Node { node, source };
+    let thawed = mounts::thaw_all(node).map_err(looked_at);
+    let detached = mounts::detach_all(node).map(drop).map_err(looked_at);
+    let cleared = gate.clear();
     drop(gate);
-    if let Err(error) = tidy.and_then(|()| settle(node, mark)) {
+    for error in [thawed, detached, cleared, settle(node, mark)].into_iter().filter_map(Result::err) {
         tracing::warn!(gate = %node, %error, "a gate that was left is closed, but could not be cleared");
     }
     Ok(())

@@ -179,8 +179,11 @@ fn loop_one_hung_gate_holds_up_no_other() {
     guardian.ping().unwrap();
     assert!(guardian.is_ticking(boottime(), LEASE));
     assert!(guardian.events().try_iter().all(|event| event != Event::GatesClosed));
+    let closing = || std::fs::read_to_string(rig.lock_path()).unwrap().contains("closing");
+    assert!(closing(), "who ends old guardians has to know");
     drop(thaw);
     rig.wait_for(&guardian, &Event::GatesClosed);
+    assert!(!closing());
     let _ = writer.join().unwrap();
     assert!(guardian.bye().unwrap());
     drop(hung_image);
