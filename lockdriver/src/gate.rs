@@ -136,6 +136,14 @@ impl Gate {
     }
 }
 
+/// Whether this kernel has device-mapper, found out by asking it.
+///
+/// # Errors
+/// [`GateError::NoMapper`]: why gates are loop devices here.
+pub fn mapper_works() -> Result<(), GateError> {
+    crate::sys::dm::Control::open().map(drop).map_err(GateError::NoMapper)
+}
+
 /// Looks whether a cleared gate is really gone. Where another program still has the bare node open (a prober, say), the device stays
 /// until that program lets go: a writer's gate is closed under it, so that nothing can be written through it.
 ///
