@@ -41,7 +41,8 @@ a)
   labctl put last "$(written)"
   barrier taken
 
-  log_on alice
+  # No publish meanwhile: killed in the middle of one, nobody would thaw what it froze.
+  log_on alice 'publish = "1h"'
   done_ok v request footage --wait 60s
   write_on late
   g=$(my_gate linear); n=$(node_of "$g")
