@@ -92,7 +92,9 @@ impl DmGate {
         let fail = |source| GateError::Node { node: self.node(), source };
         let pinned = open_node(self.node(), 0).map_err(fail)?;
         if pinned.metadata().map_err(fail)?.rdev() != device {
-            return Err(fail(io::Error::other("the node is another device's; /dev must be the kernel's own (devtmpfs)")));
+            return Err(fail(io::Error::other(
+                "the node is another device's; /dev must be the kernel's own (devtmpfs)",
+            )));
         }
         let sizes = blockdev::block_sizes(pinned.as_fd()).map_err(fail)?;
         if sizes.read_only && !read_only {
@@ -340,7 +342,9 @@ fn maps_memory(device: u64) -> bool {
     let own = format!("/sys/dev/block/{}:{}", major(device), minor(device));
     // A partition has the queue of its disk.
     let read = |path: String| std::fs::read_to_string(path).ok();
-    read(format!("{own}/queue/dax")).or_else(|| read(format!("{own}/../queue/dax"))).is_some_and(|dax| dax.trim_end() != "0")
+    read(format!("{own}/queue/dax"))
+        .or_else(|| read(format!("{own}/../queue/dax")))
+        .is_some_and(|dax| dax.trim_end() != "0")
 }
 
 /// How many sectors a gate shows; none where offset and length make no sense.

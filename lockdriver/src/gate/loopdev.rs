@@ -218,7 +218,8 @@ pub(super) fn all_marked() -> Result<Vec<(u32, Mark)>, GateError> {
 fn configure_free(backing: BorrowedFd<'_>, block_size: u32, setup: &LoopSetup) -> Result<(u32, File), GateError> {
     for _ in 0..TAKEN_TRIES {
         let number = loopdev::free_number().map_err(GateError::NoneFree)?;
-        let node = open_node(number, !setup.read_only, 0).map_err(|source| GateError::Node { node: Node::Loop(number), source })?;
+        let node = open_node(number, !setup.read_only, 0)
+            .map_err(|source| GateError::Node { node: Node::Loop(number), source })?;
         match loopdev::configure(node.as_fd(), backing, block_size, setup) {
             Ok(()) => return Ok((number, node)),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}

@@ -85,7 +85,13 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(deadline: SharedDeadline, lease: Duration, socket: OwnedFd, wake: EventFd, lock_file: File) -> Arc<Self> {
+    pub(super) fn new(
+        deadline: SharedDeadline,
+        lease: Duration,
+        socket: OwnedFd,
+        wake: EventFd,
+        lock_file: File,
+    ) -> Arc<Self> {
         Arc::new(Self {
             lock_file: Mutex::new((lock_file, 0)),
             deadline,

@@ -115,9 +115,7 @@ fn read_holder(file: &mut File) -> io::Result<Option<Holder>> {
     let mut words = line.split_ascii_whitespace();
     let (pid, started) = (words.next().map(str::parse), words.next().map(str::parse));
     Ok(match (pid, started) {
-        (Some(Ok(pid)), Some(Ok(started))) => {
-            Some(Holder { pid, started, closing: words.next() == Some(CLOSING) })
-        }
+        (Some(Ok(pid)), Some(Ok(started))) => Some(Holder { pid, started, closing: words.next() == Some(CLOSING) }),
         _ => None,
     })
 }

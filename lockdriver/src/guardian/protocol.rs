@@ -66,7 +66,11 @@ pub(super) enum Word {
 pub(super) enum Answer {
     Done,
     /// `instead`: why it is a loop device although another kind is preferred.
-    Gate { node: Node, direct_io: bool, instead: Option<String> },
+    Gate {
+        node: Node,
+        direct_io: bool,
+        instead: Option<String>,
+    },
     Cleared(bool),
     Welcome(Welcome),
 }

@@ -245,7 +245,10 @@ impl Control {
 /// The bytes of one call.
 struct Packet(Vec<u8>);
 
-#[expect(clippy::host_endian_bytes, reason = "what the kernel and its programs exchange is in the order of the machine")]
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "what the kernel and its programs exchange is in the order of the machine"
+)]
 impl Packet {
     fn new(bytes: usize, flags: u32) -> Self {
         let mut packet = Self(vec![0; bytes.max(HEAD)]);

@@ -23,7 +23,10 @@ fn gates_of_one_mark_have_names_of_their_own_that_fit_and_tell_the_mark() {
     for (name, uuid) in [first, second] {
         assert!(name.len() <= NAME_BYTES && uuid.len() <= UUID_BYTES);
         // What udev's rules and dmsetup write out as it is.
-        assert!(uuid.bytes().chain(name.bytes()).all(|b| b.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&b)), "{uuid}");
+        assert!(
+            uuid.bytes().chain(name.bytes()).all(|b| b.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&b)),
+            "{uuid}"
+        );
         assert_eq!(mark_of(&uuid), Some(mark.clone()));
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::deadline::SharedDeadline;
-use crate::gate::{Gate, Kind, LoopGate, Mark, Node, Mode, Opening, find_marked, mounts};
+use crate::gate::{Gate, Kind, LoopGate, Mark, Mode, Node, Opening, find_marked, mounts};
 use crate::guardian::{Event, Guardian, SpawnConfig, end_old, process};
 
 const GUARDIAN_ENV: &str = "VOLCTL_TEST_GUARDIAN";

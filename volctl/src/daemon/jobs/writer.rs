@@ -387,8 +387,7 @@ impl Workshop {
         };
         tracing::error!(event = "gate.fenced", volume = spec.name, why = %why, "the gate is closed under the file system");
         let node = writer.node;
-        match self.guardian().and_then(|g| g.close_now(node).map_err(|e| failed(spec, "its gate does not close", &e)))
-        {
+        match self.guardian().and_then(|g| g.close_now(node).map_err(|e| failed(spec, "its gate does not close", &e))) {
             Ok(()) => {
                 self.forget(spec, node);
                 gates.writer = None;
