@@ -11,9 +11,9 @@ make() { # FILE SYSTEM
   *) mkfs.$1 -q $DISK || fail mkfs ;;
   esac
 }
-for fs in ext4 xfs btrfs; do
+for fs in xfs btrfs ext4; do
   make $fs
-  rm -f /tmp/acknowledged; dd if=/dev/zero of=$EXTRA bs=1M count=16 2> /tmp/dd
+  dd if=/dev/zero of=$EXTRA bs=1M 2> /tmp/dd # the tables of the one before
   make_volume --readers exclusive
   log_on alice 'publish = "1h"'
   done_ok v request footage --wait 60s

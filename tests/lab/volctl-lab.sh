@@ -60,7 +60,7 @@ fs_clean() { e2fsck -fn $DISK > /tmp/fsck 2>&1 || fail "$(cat /tmp/fsck)"; say "
 
 # Below: gates of device-mapper.
 tables() { dmsetup table 2> /tmp/dm | grep '^volctl-'; }
-medium() { dd if=$DISK bs=1M iflag=direct 2> /tmp/dd | md5sum; }
+medium() { dd if=$DISK bs=1M iflag=direct 2> /tmp/x | md5sum; }
 no_gates() { n=0; while tables > /tmp/tables; do n=$((n + 1)); [ $n -lt 100 ] || fail "left: $(cat /tmp/tables)"; sleep 0.1; done; say "no gate is left"; }
 # As keep_writing, but from within: when the mount is taken away it goes on in it, and not in the directory below. Beside it, data that nobody syncs.
 write_within() { # PREFIX

@@ -18,6 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -295,7 +296,10 @@ fn mark_of(uuid: &str) -> Option<Mark> {
 /// who claim it. (Loop devices claim nothing.)
 #[must_use]
 pub fn claimed_by_gates(device: u64) -> bool {
-    let holders = format!("/sys/dev/block/{}:{}/holders", major(device), minor(device));
+    only_gates(format!("/sys/dev/block/{}:{}/holders", major(device), minor(device)).as_ref())
+}
+
+fn only_gates(holders: &Path) -> bool {
     let Ok(list) = std::fs::read_dir(holders) else {
         return false;
     };

@@ -60,6 +60,21 @@ fn an_enveloped_volume_begins_behind_its_envelope() {
 }
 
 #[test]
-fn what_nothing_is_made_of_is_not_claimed_by_gates() {
-    assert!(!claimed_by_gates(u64::MAX));
+fn a_claim_is_the_gates_own_only_if_nothing_else_is_made_of_the_device() {
+    assert!(!claimed_by_gates(u64::MAX), "no such device");
+    let holders = tempfile::tempdir().unwrap();
+    let put = |name: &str, uuid: &str| {
+        let dm = holders.path().join(name).join("dm");
+        std::fs::create_dir_all(&dm).unwrap();
+        std::fs::write(dm.join("uuid"), uuid).unwrap();
+    };
+    assert!(!only_gates(holders.path()), "nothing holds it, so a claim is a mount's or a swap's");
+    put("dm-0", &format!("{}\n", fresh_names(&mark(Mode::ReadOnly)).1));
+    put("dm-1", &format!("{}\n", fresh_names(&mark(Mode::ReadWrite)).1));
+    assert!(only_gates(holders.path()));
+    std::fs::create_dir(holders.path().join("md0")).unwrap();
+    assert!(!only_gates(holders.path()), "an array beside them");
+    std::fs::remove_dir(holders.path().join("md0")).unwrap();
+    put("dm-2", "LVM-x\n");
+    assert!(!only_gates(holders.path()), "a volume group beside them");
 }
