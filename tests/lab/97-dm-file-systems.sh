@@ -1,4 +1,4 @@
-#lab: guests=1 disk=virtio size=400M extra=1 kernel=new timeout=900 append="clocksource=acpi_pm tsc=unstable"
+#lab: guests=1 disk=virtio size=400M extra=1 kernel=new timeout=2400 append="clocksource=acpi_pm tsc=unstable"
 # Gates of device-mapper under each file system: a daemon is killed while somebody writes and other data are dirty. Not one byte of the disk
 # changes after the gate's closing, the next writer's mount replays, every synced file is there, and the file system's own checker, where the
 # laboratory has it, finds nothing.
