@@ -5,6 +5,7 @@ pub mod aligned;
 pub mod blockdev;
 pub mod btrfs;
 pub mod clock;
+pub mod dm;
 pub mod fdpass;
 pub mod freeze;
 pub mod loopdev;

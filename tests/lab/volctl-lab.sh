@@ -41,7 +41,7 @@ make_volume() { # [FURTHER ARGUMENTS OF volume add]
 }
 log_on() { # CLIENT [LINE OF THE CONFIGURATION]
   printf 'client = "%s"\ncontrol = "%s"\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n%s\n' $1 $EXTRA "$2" > /etc/volctl.toml
-  modprobe -a loop ext4 btrfs; mkdir -p /vol; mount -t tmpfs -o mode=755 vol /vol
+  modprobe -a loop ext4 btrfs; mkdir -p /vol; grep -q " /vol " /proc/mounts || mount -t tmpfs -o mode=755 vol /vol
   volctl daemon --config /etc/volctl.toml > /out/daemon.log 2>&1 & d=$!
   until v status --json 2> /tmp/status | grep -Eq '"incarnation": ?[1-9]'; do kill -0 $d || fail "$(tail -5 /out/daemon.log)"; sleep 0.5; done
 }
@@ -57,3 +57,22 @@ written_are_there() { # PREFIX LAST
   say "all $2 files of $1 are there and right"
 }
 fs_clean() { e2fsck -fn $DISK > /tmp/fsck 2>&1 || fail "$(cat /tmp/fsck)"; say "fsck: $(tail -1 /tmp/fsck)"; }
+
+# Below: gates of device-mapper.
+tables() { dmsetup table 2> /tmp/dm | grep '^volctl-'; }
+medium() { dd if=$DISK bs=1M iflag=direct 2> /tmp/x | md5sum; }
+no_gates() { n=0; while tables > /tmp/tables; do n=$((n + 1)); [ $n -lt 100 ] || fail "left: $(cat /tmp/tables)"; sleep 0.1; done; say "no gate is left"; }
+# As keep_writing, but from within: when the mount is taken away it goes on in it, and not in the directory below. Beside it, data that nobody syncs.
+write_within() { # PREFIX
+  cd /vol/footage || fail "not mounted"
+  ( while dd if=/dev/zero of=big bs=64k count=64 2> /tmp/x; do :; done ) & dirty=$!
+  n=0; echo 0 > /tmp/written
+  while n=$((n+1)); echo "$1 $n" > /tmp/text && dd if=/tmp/text of=$1-$n conv=fsync 2> /tmp/dd; do echo $n > /tmp/written; done
+  kill $dirty 2> /tmp/x; wait $dirty
+  cd /
+}
+written() { cat /tmp/written; }
+until_written() { until [ "$(written 2> /tmp/x)" -ge "$1" ] 2> /tmp/x; do kill -0 $w || fail "the writing ended: $(cat /out/writer.log /tmp/dd)"; sleep 0.1; done; }
+write_on() { rm -f /tmp/written; write_within $1 > /out/writer.log 2>&1 & w=$!; until_written 5; }
+my_gate() { tables | awk -v kind=$1 '$4 == kind { print $1 }' | tr -d : | head -1; }
+node_of() { for d in /sys/block/dm-*; do [ "$(cat $d/dm/name)" != "$1" ] || echo /dev/${d##*/}; done; }

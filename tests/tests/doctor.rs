@@ -50,6 +50,7 @@ fn an_empty_image_is_told_as_what_it_is_and_its_proposal_can_be_pasted() {
     assert_eq!(found["reservations"]["tried"], false);
     assert!(text(&found["reservations"], "text").starts_with("none"));
     assert!(text(&found["compare_and_write"], "text").starts_with("none"));
+    assert!(text(&found, "gate").starts_with("a loop device"), "an image");
     for of in ["lock", "lease", "beat", "dead", "poll"] {
         let reasons = found["proposal"]["reasons"].as_array().expect("reasons");
         assert!(reasons.iter().any(|r| r["of"] == of && !text(r, "why").is_empty()), "no reason for {of}");

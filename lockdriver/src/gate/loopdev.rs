@@ -15,9 +15,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::mark::{Mark, Mode};
+use super::{GateError, Kind, Node};
 use crate::sys::blockdev;
 use crate::sys::loopdev::{self, LoopSetup};
 
@@ -35,39 +34,6 @@ const NOWHERE_OFFSET: u64 = 1 << 60;
 /// From here on the kernel refuses requests to a device of size zero; before, it let them through.
 const ZERO_SIZE_REFUSES: (u32, u32) = (6, 4);
 
-/// Why a gate could not be made, closed or cleared.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum GateError {
-    /// No loop device could be had.
-    #[error("no loop device can be had: {0}; load the loop module or free one (losetup -l)")]
-    NoneFree(#[source] io::Error),
-    /// The kernel did not bind the backing to a loop device.
-    #[error(
-        "the kernel refused to make the gate: {0}; check that the disk is attached and not in use by something else"
-    )]
-    Configure(#[source] io::Error),
-    /// A writer's gate came out read-only.
-    #[error("the volume can be opened for reading only, so there is no writer's gate; check the export of the disk")]
-    BackingReadOnly,
-    /// The device could not be closed: writes may still pass.
-    #[error("the gate /dev/loop{number} does not close ({source}); writes may still pass through it")]
-    Close {
-        /// Number of the loop device.
-        number: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// A node could not be opened or asked.
-    #[error("/dev/loop{number}: {source}")]
-    Node {
-        /// Number of the loop device.
-        number: u32,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
 /// What a gate is to be made of.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Opening {
@@ -81,6 +47,8 @@ pub struct Opening {
     pub block_size: u32,
     /// Ask for direct I/O.
     pub direct_io: bool,
+    /// Which kind of device.
+    pub kind: Kind,
 }
 
 /// An open gate. Holding it keeps the number from coming to mean another device; dropping it closes nothing.
@@ -114,7 +82,7 @@ impl LoopGate {
             Ok(None) => GateError::Configure(io::Error::from(io::ErrorKind::NotFound)),
             Err(error) => error,
         };
-        loopdev::clear(node.as_fd()).map_err(|source| GateError::Node { number, source })?;
+        loopdev::clear(node.as_fd()).map_err(|source| GateError::Node { node: Node::Loop(number), source })?;
         Err(refused)
     }
 
@@ -123,7 +91,7 @@ impl LoopGate {
     /// # Errors
     /// [`GateError::Node`].
     pub fn find(number: u32, mark: &Mark) -> Result<Option<Self>, GateError> {
-        let fail = |source| GateError::Node { number, source };
+        let fail = |source| GateError::Node { node: Node::Loop(number), source };
         // Kept read-only: where the kernel forbids writers beside a mount, a writable descriptor would forbid the mount.
         let node = open_node(number, false, 0).map_err(fail)?;
         let setup = loopdev::status(node.as_fd()).map_err(fail)?;
@@ -131,10 +99,10 @@ impl LoopGate {
         Ok(setup.map(|setup| Self { number, node, mark: mark.clone(), setup }))
     }
 
-    /// Number of the loop device.
+    /// Its device.
     #[must_use]
-    pub fn number(&self) -> u32 {
-        self.number
+    pub fn node(&self) -> Node {
+        Node::Loop(self.number)
     }
 
     /// What it says about itself.
@@ -152,7 +120,7 @@ impl LoopGate {
     /// Path of the node.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        node_path(self.number)
+        self.node().path()
     }
 
     /// Closes the gate under whatever stands on it: when this returns, no write passes any more and none is in flight in this
@@ -161,7 +129,7 @@ impl LoopGate {
     /// # Errors
     /// [`GateError::Close`]: writes may still pass. Calling again is right.
     pub fn close_under(&self) -> Result<(), GateError> {
-        let fail = |source| GateError::Close { number: self.number, source };
+        let fail = |source| GateError::Close { node: self.node(), source };
         let limited = LoopSetup { size_limit: CLOSED_LIMIT, ..self.setup.clone() };
         self.set_status(&limited).map_err(fail)?;
         std::thread::sleep(SETTLE_PAUSE);
@@ -183,11 +151,11 @@ impl LoopGate {
     /// [`GateError::Node`].
     pub fn clear(&self) -> Result<(), GateError> {
         let number = self.number;
-        loopdev::clear(self.node.as_fd()).map_err(|source| GateError::Node { number, source })
+        loopdev::clear(self.node.as_fd()).map_err(|source| GateError::Node { node: Node::Loop(number), source })
     }
 
     /// As [`clear`](Self::clear) if nothing has it mounted any more (an exclusive open succeeds); else false, and nothing has changed.
-    /// After dropping the gate, [`settle`] makes sure.
+    /// After dropping the gate, [`settle`](super::settle) makes sure.
     ///
     /// # Errors
     /// [`GateError::Node`].
@@ -196,7 +164,7 @@ impl LoopGate {
             return Ok(false);
         };
         let number = self.number;
-        loopdev::clear(exclusive.as_fd()).map_err(|source| GateError::Node { number, source })?;
+        loopdev::clear(exclusive.as_fd()).map_err(|source| GateError::Node { node: Node::Loop(number), source })?;
         Ok(true)
     }
 
@@ -205,7 +173,7 @@ impl LoopGate {
         match open_node(number, false, libc::O_EXCL) {
             Ok(node) => Ok(Some(node)),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(None),
-            Err(source) => Err(GateError::Node { number, source }),
+            Err(source) => Err(GateError::Node { node: Node::Loop(number), source }),
         }
     }
 
@@ -222,34 +190,11 @@ impl LoopGate {
     }
 }
 
-/// Looks whether a cleared gate is really gone. Where another program still has the bare node open (a prober, say), the device stays
-/// bound until that program lets go: a writer's gate is closed under it, so that nothing can be written through it.
-///
-/// # Errors
-/// [`GateError::Close`] when writes may still pass.
-pub fn settle(number: u32, mark: &Mark) -> Result<(), GateError> {
-    match LoopGate::find(number, mark) {
-        Ok(Some(left)) if mark.mode == Mode::ReadWrite => left.close_under(),
-        Ok(_) => Ok(()),
-        Err(GateError::Node { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// A loop device that was found by its mark.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MarkedLoop {
-    /// Number of the loop device.
-    pub number: u32,
-    /// What it says about itself.
-    pub mark: Mark,
-}
-
-/// All gates in this kernel that `control` made, of one slot or of all, writers' gates first.
+/// Number and mark of every loop device in this kernel that is a gate.
 ///
 /// # Errors
 /// When /sys cannot be read, or a bound device cannot be asked: a gate may be hidden then.
-pub fn find_marked(control: Uuid, slot: Option<u16>) -> Result<Vec<MarkedLoop>, GateError> {
+pub(super) fn all_marked() -> Result<Vec<(u32, Mark)>, GateError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/sys/block").map_err(GateError::NoneFree)? {
         let entry = entry.map_err(GateError::NoneFree)?;
@@ -263,23 +208,18 @@ pub fn find_marked(control: Uuid, slot: Option<u16>) -> Result<Vec<MarkedLoop>, 
             Ok(setup) => setup,
             // Removed, or cleared, between the listing and the asking.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENXIO)) => None,
-            Err(source) => return Err(GateError::Node { number, source }),
+            Err(source) => return Err(GateError::Node { node: Node::Loop(number), source }),
         };
-        if let Some(mark) = setup.and_then(|setup| Mark::decode(&setup.name))
-            && mark.control == control
-            && slot.is_none_or(|slot| slot == mark.slot)
-        {
-            found.push(MarkedLoop { number, mark });
-        }
+        found.extend(setup.and_then(|setup| Mark::decode(&setup.name)).map(|mark| (number, mark)));
     }
-    found.sort_by_key(|gate| (gate.mark.mode == Mode::ReadOnly, gate.number));
     Ok(found)
 }
 
 fn configure_free(backing: BorrowedFd<'_>, block_size: u32, setup: &LoopSetup) -> Result<(u32, File), GateError> {
     for _ in 0..TAKEN_TRIES {
         let number = loopdev::free_number().map_err(GateError::NoneFree)?;
-        let node = open_node(number, !setup.read_only, 0).map_err(|source| GateError::Node { number, source })?;
+        let node = open_node(number, !setup.read_only, 0)
+            .map_err(|source| GateError::Node { node: Node::Loop(number), source })?;
         match loopdev::configure(node.as_fd(), backing, block_size, setup) {
             Ok(()) => return Ok((number, node)),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
@@ -290,11 +230,7 @@ fn configure_free(backing: BorrowedFd<'_>, block_size: u32, setup: &LoopSetup) -
 }
 
 fn open_node(number: u32, write: bool, flags: i32) -> io::Result<File> {
-    File::options().read(true).write(write).custom_flags(flags | libc::O_NONBLOCK).open(node_path(number))
-}
-
-fn node_path(number: u32) -> PathBuf {
-    PathBuf::from(format!("/dev/loop{number}"))
+    File::options().read(true).write(write).custom_flags(flags | libc::O_NONBLOCK).open(Node::Loop(number).path())
 }
 
 fn kernel_at_least(wanted: (u32, u32)) -> bool {

@@ -10,19 +10,20 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::Node;
 use crate::sys::{freeze, stop};
 
 /// Most mounts looked at on one gate: a bound for loops over a list that others can change.
 const MOUNTS_MAX: usize = 256;
 
-/// Mount points, in this mount namespace, of the file system on loop device `number`; the newest last.
+/// Mount points, in this mount namespace, of the file system on gate `node`; the newest last.
 ///
 /// # Errors
 /// When the kernel's list cannot be read.
-pub fn mounts_of(number: u32) -> io::Result<Vec<PathBuf>> {
-    let node = std::fs::metadata(format!("/dev/loop{number}"))?.rdev();
-    let (major, minor) = (nix::sys::stat::major(node), nix::sys::stat::minor(node));
-    Ok(find_mounts(&std::fs::read("/proc/self/mountinfo")?, number, &format!("{major}:{minor}")))
+pub fn mounts_of(node: Node) -> io::Result<Vec<PathBuf>> {
+    let device = std::fs::metadata(node.path())?.rdev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    Ok(find_mounts(&std::fs::read("/proc/self/mountinfo")?, &node.sources(), &format!("{major}:{minor}")))
 }
 
 /// Detaches the mount at `point` if nothing is mounted below it any more.
@@ -46,9 +47,7 @@ pub fn detach_empty(point: &Path) -> io::Result<()> {
 
 /// The mount points in the text of mountinfo. Public for the fuzzer.
 #[doc(hidden)]
-pub fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> {
-    // btrfs shows a device number of its own, so there the source has to tell.
-    let source = format!("/dev/loop{number}").into_bytes();
+pub fn find_mounts(mountinfo: &[u8], sources: &[String], device: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in mountinfo.split(|byte| *byte == b'\n') {
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
@@ -58,7 +57,8 @@ pub fn find_mounts(mountinfo: &[u8], number: u32, device: &str) -> Vec<PathBuf> 
         let (Some(kind), Some(from)) = (fields.get(dash + 1), fields.get(dash + 2)) else {
             continue;
         };
-        let same_source = *from == source && *kind == b"btrfs";
+        // btrfs shows a device number of its own, so there the source has to tell.
+        let same_source = *kind == b"btrfs" && sources.iter().any(|source| *from == source.as_bytes());
         if (fields.get(2).is_some_and(|field| *field == device.as_bytes()) || same_source)
             && let Some(point) = fields.get(4)
         {
@@ -88,13 +88,13 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Takes every mount of loop device `number` out of the tree; open files keep theirs until they are closed. Returns how many.
+/// Takes every mount of gate `node` out of the tree; open files keep theirs until they are closed. Returns how many.
 ///
 /// # Errors
 /// The first one that could not be detached, after trying all.
-pub fn detach_all(number: u32) -> io::Result<usize> {
+pub fn detach_all(node: Node) -> io::Result<usize> {
     for detached in 0..MOUNTS_MAX {
-        let Some(top) = mounts_of(number)?.pop() else {
+        let Some(top) = mounts_of(node)?.pop() else {
             return Ok(detached);
         };
         umount2(&top, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
@@ -102,12 +102,12 @@ pub fn detach_all(number: u32) -> io::Result<usize> {
     Err(io::Error::from(io::ErrorKind::QuotaExceeded))
 }
 
-/// Writes out what is dirty and makes the file system on loop device `number` read-only: the orderly stop. Can hang with its storage.
+/// Writes out what is dirty and makes the file system on gate `node` read-only: the orderly stop. Can hang with its storage.
 ///
 /// # Errors
 /// EBUSY while files are open for writing (what was dirty is written out all the same), else what the kernel said.
-pub fn stop_in_order(number: u32) -> io::Result<()> {
-    for point in mounts_of(number)? {
+pub fn stop_in_order(node: Node) -> io::Result<()> {
+    for point in mounts_of(node)? {
         nix::unistd::syncfs(open_root(&point)?)?;
         let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         mount(None::<&str>, &point, None::<&str>, flags, None::<&str>)?;
@@ -115,12 +115,12 @@ pub fn stop_in_order(number: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets every frozen file system on loop device `number` go on, so that nothing hangs for ever behind a closed gate (trace B7).
+/// Lets every frozen file system on gate `node` go on, so that nothing hangs for ever behind a closed gate (trace B7).
 ///
 /// # Errors
 /// The first that could not be thawed.
-pub fn thaw_all(number: u32) -> io::Result<()> {
-    mounts_of(number)?.iter().try_for_each(|point| thaw(open_root(point)?.as_fd()))
+pub fn thaw_all(node: Node) -> io::Result<()> {
+    mounts_of(node)?.iter().try_for_each(|point| thaw(open_root(point)?.as_fd()))
 }
 
 /// Lets the file system behind `root` go on; one that is not frozen stays as it is.
@@ -134,12 +134,12 @@ pub fn thaw(root: BorrowedFd<'_>) -> io::Result<()> {
     }
 }
 
-/// Makes the file systems on loop device `number` refuse writes by themselves (ext4, XFS): the second means, where the first failed.
+/// Makes the file systems on gate `node` refuse writes by themselves (ext4, XFS): the second means, where the first failed.
 ///
 /// # Errors
 /// The first that could not be stopped.
-pub fn shut_down_all(number: u32) -> io::Result<()> {
-    mounts_of(number)?.iter().try_for_each(|point| stop::shut_down(open_root(point)?.as_fd()))
+pub fn shut_down_all(node: Node) -> io::Result<()> {
+    mounts_of(node)?.iter().try_for_each(|point| stop::shut_down(open_root(point)?.as_fd()))
 }
 
 fn open_root(point: &Path) -> io::Result<File> {
@@ -157,8 +157,11 @@ mod tests {
             30 1 0:44 / /mnt/b rw shared:1 - btrfs /dev/loop5 rw\n\
             31 1 0:45 / /mnt/c rw - tmpfs /dev/loop5 rw\n\
             32 1 7:50 / /mnt/d rw - xfs /dev/loop50 rw\n\
+            33 1 0:46 / /mnt/e rw - btrfs /dev/mapper/volctl-x rw\n\
             cut line\n";
-        let found = find_mounts(list, 5, "7:5");
+        let found = find_mounts(list, &Node::Loop(5).sources(), "7:5");
         assert_eq!(found, [PathBuf::from("/mnt/with blank"), PathBuf::from("/mnt/b")]);
+        let found = find_mounts(list, &["/dev/dm-5".into(), "/dev/mapper/volctl-x".into()], "253:5");
+        assert_eq!(found, [PathBuf::from("/mnt/e")]);
     }
 }

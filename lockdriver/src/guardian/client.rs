@@ -16,7 +16,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use super::protocol::{Answer, Event, Hello, Order, Refusal, Request, Welcome, Word};
 use crate::deadline::SharedDeadline;
-use crate::gate::Opening;
+use crate::gate::{Node, Opening};
 use crate::sys::fdpass;
 
 /// How a guardian is started.
@@ -62,19 +62,21 @@ pub enum GuardianError {
 }
 
 /// A gate that the guardian has made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedGate {
-    /// Number N of /dev/loopN.
-    pub number: u32,
+    /// Its device.
+    pub node: Node,
     /// False when the kernel refused direct I/O: to be said, for readers may then see stale blocks.
     pub direct_io: bool,
+    /// Why it is a loop device although device-mapper is preferred, if it is so.
+    pub instead: Option<String>,
 }
 
 impl OpenedGate {
     /// Path of the node.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/dev/loop{}", self.number))
+        self.node.path()
     }
 }
 
@@ -176,7 +178,7 @@ impl Guardian {
     /// Refused while the lease is not live, or by the kernel; nothing is left behind then.
     pub fn open_gate(&self, backing: BorrowedFd<'_>, opening: &Opening) -> Result<OpenedGate, GuardianError> {
         match self.ask(Order::OpenGate(opening.clone()), &[backing])? {
-            Answer::Gate { number, direct_io } => Ok(OpenedGate { number, direct_io }),
+            Answer::Gate { node, direct_io, instead } => Ok(OpenedGate { node, direct_io, instead }),
             _ => Err(Refusal::Misunderstood.into()),
         }
     }
@@ -185,8 +187,8 @@ impl Guardian {
     ///
     /// # Errors
     /// Refused for an unknown gate, or by the kernel.
-    pub fn retire(&self, number: u32) -> Result<bool, GuardianError> {
-        match self.ask(Order::Retire { number }, &[])? {
+    pub fn retire(&self, node: Node) -> Result<bool, GuardianError> {
+        match self.ask(Order::Retire { node }, &[])? {
             Answer::Cleared(cleared) => Ok(cleared),
             _ => Err(Refusal::Misunderstood.into()),
         }
@@ -196,32 +198,32 @@ impl Guardian {
     ///
     /// # Errors
     /// [`Refusal::Busy`] while it is still mounted.
-    pub fn close(&self, number: u32) -> Result<(), GuardianError> {
-        self.done(Order::Close { number }, &[])
+    pub fn close(&self, node: Node) -> Result<(), GuardianError> {
+        self.done(Order::Close { node }, &[])
     }
 
     /// Closes a gate under whatever stands on it, takes its mounts away and clears it.
     ///
     /// # Errors
     /// [`Refusal::Gate`] when it does not close: writes may still pass (the guardian tries on). No answer means the same.
-    pub fn close_now(&self, number: u32) -> Result<(), GuardianError> {
-        self.done(Order::CloseNow { number }, &[])
+    pub fn close_now(&self, node: Node) -> Result<(), GuardianError> {
+        self.done(Order::CloseNow { node }, &[])
     }
 
     /// Said before a freeze, with the mount's root open: should the lease end meanwhile, the guardian thaws it (trace B7).
     ///
     /// # Errors
     /// Then do not freeze.
-    pub fn frozen(&self, number: u32, root: BorrowedFd<'_>) -> Result<(), GuardianError> {
-        self.done(Order::Frozen { number }, &[root])
+    pub fn frozen(&self, node: Node, root: BorrowedFd<'_>) -> Result<(), GuardianError> {
+        self.done(Order::Frozen { node }, &[root])
     }
 
     /// Said after the thaw; the guardian lets go of the mount's root.
     ///
     /// # Errors
     /// When the gate is gone meanwhile.
-    pub fn thawed(&self, number: u32) -> Result<(), GuardianError> {
-        self.done(Order::Thawed { number }, &[])
+    pub fn thawed(&self, node: Node) -> Result<(), GuardianError> {
+        self.done(Order::Thawed { node }, &[])
     }
 
     /// Has it keep a duplicate of `file` and unlock all its open-file-description locks when the lease ends or this process is gone.

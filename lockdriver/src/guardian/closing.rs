@@ -1,6 +1,7 @@
 //! The guardian's gates, and how they are closed. Everything here that touches storage runs in threads of its own.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,9 +11,10 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::eventfd::EventFd;
 
+use super::process::write_holder;
 use super::protocol::{Answer, Event, Refusal, Word};
 use crate::deadline::{LeaseView, SharedDeadline};
-use crate::gate::{GateError, LoopGate, Mark, Mode, mounts, settle};
+use crate::gate::{Gate, GateError, Mark, Mode, Node, mounts, settle};
 use crate::sys::{clock, fdpass};
 
 /// Memory is locked, so stacks are kept small.
@@ -23,8 +25,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const LOCKS_MAX: usize = 16;
 
 /// One gate and what is known of it.
-pub(super) struct Gate {
-    pub(super) device: LoopGate,
+pub(super) struct Guarded {
+    pub(super) device: Gate,
     /// Someone has begun to close it for good.
     closing: AtomicBool,
     /// Nothing passes any more.
@@ -35,8 +37,8 @@ pub(super) struct Gate {
     stopped_for: Mutex<Option<Duration>>,
 }
 
-impl Gate {
-    pub(super) fn new(device: LoopGate) -> Arc<Self> {
+impl Guarded {
+    pub(super) fn new(device: Gate) -> Arc<Self> {
         Arc::new(Self {
             device,
             closing: AtomicBool::new(false),
@@ -66,13 +68,15 @@ pub(super) struct Shared {
     pub(super) lease: Duration,
     pub(super) socket: OwnedFd,
     pub(super) wake: EventFd,
-    gates: Mutex<BTreeMap<u32, Arc<Gate>>>,
+    gates: Mutex<BTreeMap<Node, Arc<Guarded>>>,
     locks: Mutex<Vec<OwnedFd>>,
     /// Gates let go of while somebody still used them.
-    left: Mutex<Vec<(u32, Mark)>>,
+    left: Mutex<Vec<(Node, Mark)>>,
     jobs: AtomicUsize,
     /// Closings of the end of the lease whose call has not returned.
     unclosed: AtomicUsize,
+    /// The lock file, and how many closings are under way.
+    lock_file: Mutex<(File, usize)>,
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -81,8 +85,15 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(deadline: SharedDeadline, lease: Duration, socket: OwnedFd, wake: EventFd) -> Arc<Self> {
+    pub(super) fn new(
+        deadline: SharedDeadline,
+        lease: Duration,
+        socket: OwnedFd,
+        wake: EventFd,
+        lock_file: File,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            lock_file: Mutex::new((lock_file, 0)),
             deadline,
             lease,
             socket,
@@ -146,26 +157,26 @@ impl Shared {
         self.say(&Word::Reply { id, result });
     }
 
-    pub(super) fn register(&self, gate: &Arc<Gate>) {
-        lock(&self.gates).insert(gate.device.number(), Arc::clone(gate));
+    pub(super) fn register(&self, gate: &Arc<Guarded>) {
+        lock(&self.gates).insert(gate.device.node(), Arc::clone(gate));
     }
 
-    pub(super) fn gate(&self, number: u32) -> Result<Arc<Gate>, Refusal> {
-        lock(&self.gates).get(&number).cloned().ok_or(Refusal::UnknownGate { number })
+    pub(super) fn gate(&self, node: Node) -> Result<Arc<Guarded>, Refusal> {
+        lock(&self.gates).get(&node).cloned().ok_or(Refusal::UnknownGate { node })
     }
 
     /// Lets go of a gate that was cleared, and makes sure that it is gone.
-    pub(super) fn forget(&self, gate: Arc<Gate>) -> Result<(), GateError> {
-        let (number, mark) = (gate.device.number(), gate.device.mark().clone());
-        lock(&self.gates).remove(&number);
+    pub(super) fn forget(&self, gate: Arc<Guarded>) -> Result<(), GateError> {
+        let (node, mark) = (gate.device.node(), gate.device.mark().clone());
+        lock(&self.gates).remove(&node);
         drop(gate);
-        if let Ok(Some(_)) = LoopGate::find(number, &mark) {
-            lock(&self.left).push((number, mark.clone()));
+        if let Ok(Some(_)) = Gate::find(node, &mark) {
+            lock(&self.left).push((node, mark.clone()));
         }
-        settle(number, &mark).inspect_err(|_| {
+        settle(node, &mark).inspect_err(|_| {
             // It would not close: it stays a gate, for the end of the lease to close.
-            if let Ok(Some(device)) = LoopGate::find(number, &mark) {
-                self.register(&Gate::new(device));
+            if let Ok(Some(device)) = Gate::find(node, &mark) {
+                self.register(&Guarded::new(device));
             }
         })
     }
@@ -204,6 +215,33 @@ impl Shared {
     }
 }
 
+/// As long as one lives, the lock file says that this process must not be killed.
+struct Closing<'a>(&'a Shared);
+
+impl<'a> Closing<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        let mut kept = lock(&shared.lock_file);
+        kept.1 += 1;
+        say_closing(&kept);
+        drop(kept);
+        Self(shared)
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        let mut kept = lock(&self.0.lock_file);
+        kept.1 -= 1;
+        say_closing(&kept);
+    }
+}
+
+fn say_closing((file, count): &(File, usize)) {
+    if let Err(error) = write_holder(file, *count > 0) {
+        tracing::warn!(%error, "the lock file cannot say that gates are being closed");
+    }
+}
+
 struct JobDone(Arc<Shared>);
 
 impl Drop for JobDone {
@@ -215,23 +253,23 @@ impl Drop for JobDone {
 
 /// At 75 % of a lease: write out and go read-only, each writer's gate in its own thread. Once for each end of the lease.
 pub(super) fn stop_in_order(shared: &Arc<Shared>, until: Duration) {
-    let mut numbers = Vec::new();
+    let mut nodes = Vec::new();
     for gate in snapshot(shared).into_iter().filter(|gate| gate.writes()) {
         if gate.closing.load(SeqCst) || lock(&gate.stopped_for).replace(until) == Some(until) {
             continue;
         }
-        let number = gate.device.number();
-        numbers.push(number);
+        let node = gate.device.node();
+        nodes.push(node);
         let job = move |_: &Arc<Shared>| {
-            if let Err(error) = mounts::stop_in_order(gate.device.number()) {
-                tracing::warn!(number, %error, "the orderly stop did not succeed; the gate closes at the end of the lease");
+            if let Err(error) = mounts::stop_in_order(gate.device.node()) {
+                tracing::warn!(gate = %node, %error, "the orderly stop did not succeed; the gate closes at the end of the lease");
             }
         };
         // Without a thread there is no orderly stop: the main thread must not hang in it.
         let _ = shared.run(job);
     }
-    if !numbers.is_empty() {
-        shared.say(&Word::Event(Event::OrderlyStop { gates: numbers }));
+    if !nodes.is_empty() {
+        shared.say(&Word::Event(Event::OrderlyStop { gates: nodes }));
     }
 }
 
@@ -264,46 +302,47 @@ pub(super) fn close_all(shared: &Arc<Shared>, leaving: bool) -> usize {
 /// Before the guardian goes: a mount that was being made while its gate was cleaned up is taken away now that nobody makes any.
 pub(super) fn sweep(shared: &Shared) {
     let left = std::mem::take(&mut *lock(&shared.left));
-    for (number, mark) in left {
-        if let Ok(Some(_held)) = LoopGate::find(number, &mark)
-            && let Err(error) = mounts::detach_all(number)
+    for (node, mark) in left {
+        if let Ok(Some(_held)) = Gate::find(node, &mark)
+            && let Err(error) = mounts::detach_all(node)
         {
-            tracing::warn!(number, %error, "a mount could not be detached");
+            tracing::warn!(gate = %node, %error, "a mount could not be detached");
         }
     }
 }
 
 /// Closes the gate under whatever stands on it, and does not return before it is closed. `on_failure` hears of the first failure.
-pub(super) fn fence(shared: &Shared, gate: &Gate, mut on_failure: impl FnMut(GateError)) {
-    let number = gate.device.number();
+pub(super) fn fence(shared: &Shared, gate: &Guarded, mut on_failure: impl FnMut(GateError)) {
+    let node = gate.device.node();
     if gate.device.mark().outlives_lease() {
         gate.closed.store(true, SeqCst);
         return;
     }
+    let _closing = Closing::begin(shared);
     let mut first = true;
     while let Err(error) = gate.device.close_under() {
         if first {
             first = false;
-            tracing::error!(number, %error, "a gate does not close; trying again");
+            tracing::error!(gate = %node, %error, "a gate does not close; trying again");
             let errno = match &error {
                 GateError::Close { source, .. } => source.raw_os_error(),
                 _ => None,
             };
-            shared.say(&Word::Event(Event::GateClosed { number, errno: errno.or(Some(libc::EIO)) }));
+            shared.say(&Word::Event(Event::GateClosed { node, errno: errno.or(Some(libc::EIO)) }));
             on_failure(error);
             // The second means, for file systems that have it. It proves nothing while a journal is being replayed (trace E8).
-            let _ = mounts::shut_down_all(number);
+            let _ = mounts::shut_down_all(node);
         }
         thread::sleep(RETRY_PAUSE);
     }
     gate.closed.store(true, SeqCst);
-    shared.say(&Word::Event(Event::GateClosed { number, errno: None }));
+    shared.say(&Word::Event(Event::GateClosed { node, errno: None }));
 }
 
 /// After the closing: thaw what was frozen, take the mounts away, clear the device. Holds the gate, so that its number stays its own.
-pub(super) fn clean_up(shared: &Shared, gate: Arc<Gate>) {
-    let number = gate.device.number();
-    let complain = |what: &str, error: &dyn std::fmt::Display| tracing::warn!(number, %error, "{what}");
+pub(super) fn clean_up(shared: &Shared, gate: Arc<Guarded>) {
+    let node = gate.device.node();
+    let complain = |what: &str, error: &dyn std::fmt::Display| tracing::warn!(gate = %node, %error, "{what}");
     let frozen = lock(&gate.frozen).take();
     if let Some(root) = frozen
         && let Err(error) = mounts::thaw(root.as_fd())
@@ -311,11 +350,11 @@ pub(super) fn clean_up(shared: &Shared, gate: Arc<Gate>) {
         complain("a frozen file system could not be thawed", &error);
     }
     if gate.writes()
-        && let Err(error) = mounts::thaw_all(number)
+        && let Err(error) = mounts::thaw_all(node)
     {
         complain("a file system could not be looked at for thawing", &error);
     }
-    if let Err(error) = mounts::detach_all(number) {
+    if let Err(error) = mounts::detach_all(node) {
         complain("a mount could not be detached", &error);
     }
     if let Err(error) = gate.device.clear() {
@@ -326,6 +365,6 @@ pub(super) fn clean_up(shared: &Shared, gate: Arc<Gate>) {
     }
 }
 
-fn snapshot(shared: &Shared) -> Vec<Arc<Gate>> {
+fn snapshot(shared: &Shared) -> Vec<Arc<Guarded>> {
     lock(&shared.gates).values().cloned().collect()
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use uuid::Uuid;
 
-use super::process::start_time;
-use crate::gate::{GateError, LoopGate, Mark, MarkedLoop, find_marked, mounts};
+use super::process::{CLOSING, start_time};
+use crate::gate::{Gate, GateError, Mark, MarkedGate, Node, find_marked, mounts, settle};
 use crate::sys::pidfd::PidFd;
 use crate::trust::open_regular;
 
@@ -30,7 +30,7 @@ pub enum LeftoverError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// It was killed, or cannot be found, and its lock is still held: a thread of it hangs in the kernel.
+    /// It was killed, cannot be found, or is closing gates, and its lock is still held: a call of it hangs in the kernel.
     #[error("{}: still held by the old guardian (process {pid:?}); a call of it hangs in the kernel", path.display())]
     StillHeld {
         /// The lock file.
@@ -38,26 +38,27 @@ pub enum LeftoverError {
         /// Its process number, if the file tells it.
         pid: Option<u32>,
     },
-    /// The loop devices could not be searched.
+    /// The gates could not be searched.
     #[error("the gates that are left cannot be searched: {0}")]
     Search(#[source] GateError),
     /// This gate does not close.
-    #[error("the gate /dev/loop{} left by incarnation {} does not close: {source}", gate.number, gate.mark.incarnation)]
+    #[error("the gate {} left by incarnation {} does not close: {source}", gate.node, gate.mark.incarnation)]
     Open {
         /// Which.
-        gate: MarkedLoop,
+        gate: MarkedGate,
         /// Why.
         source: GateError,
     },
     /// The closing call of this gate has not returned.
-    #[error("the closing of the gate /dev/loop{} left by incarnation {} has not returned; its storage hangs", gate.number, gate.mark.incarnation)]
+    #[error("the closing of the gate {} left by incarnation {} has not returned; its storage hangs", gate.node, gate.mark.incarnation)]
     Hangs {
         /// Which.
-        gate: MarkedLoop,
+        gate: MarkedGate,
     },
 }
 
-/// Ends the guardian that holds `lock_path`, if there is one, and waits until its lock is free: then no thread of it is left.
+/// Ends the guardian that holds `lock_path`, if there is one, and waits until its lock is free: then no thread of it is left. One that
+/// is closing gates is left to end by itself.
 /// Returns the process number of the one that was ended.
 ///
 /// # Errors
@@ -78,22 +79,32 @@ pub fn end_old(lock_path: &Path, timeout: Duration) -> Result<Option<u32>, Lefto
             Err(TryLockError::WouldBlock) => {}
         }
         let holder = read_holder(&mut file).map_err(fail)?;
-        if let Some((pid, started)) = holder
+        if let Some(Holder { pid, started, closing: false }) = holder
             && ended.is_none()
             && kill_exactly(pid, started).map_err(fail)?
         {
             ended = Some(pid);
         }
         if begun.elapsed() >= timeout {
-            let pid = holder.map(|(pid, _)| pid);
+            let pid = holder.map(|holder| holder.pid);
             return Err(LeftoverError::StillHeld { path: lock_path.to_path_buf(), pid });
         }
         thread::sleep(POLL);
     }
 }
 
+/// Who holds a guardian's lock file.
+struct Holder {
+    pid: u32,
+    /// When it was started.
+    started: u64,
+    /// It closes gates at this moment. To kill it would break that off, and what device-mapper holds back for it would go on to the disk,
+    /// long after the lease has ended. It ends by itself, or hangs with its storage.
+    closing: bool,
+}
+
 /// `None` while the file is still being written.
-fn read_holder(file: &mut File) -> io::Result<Option<(u32, u64)>> {
+fn read_holder(file: &mut File) -> io::Result<Option<Holder>> {
     use std::io::Seek;
     let mut text = String::new();
     file.rewind()?;
@@ -101,9 +112,10 @@ fn read_holder(file: &mut File) -> io::Result<Option<(u32, u64)>> {
     let Some(line) = text.strip_suffix('\n') else {
         return Ok(None);
     };
-    let parsed = line.split_once(' ').map(|(pid, started)| (pid.parse(), started.parse()));
-    Ok(match parsed {
-        Some((Ok(pid), Ok(started))) => Some((pid, started)),
+    let mut words = line.split_ascii_whitespace();
+    let (pid, started) = (words.next().map(str::parse), words.next().map(str::parse));
+    Ok(match (pid, started) {
+        (Some(Ok(pid)), Some(Ok(started))) => Some(Holder { pid, started, closing: words.next() == Some(CLOSING) }),
         _ => None,
     })
 }
@@ -128,7 +140,7 @@ fn kill_exactly(pid: u32, started: u64) -> io::Result<bool> {
 ///
 /// # Errors
 /// Names the first gate that does not close within `timeout`: then an older grant may not be ended.
-pub fn close_leftovers(control: Uuid, slot: u16, timeout: Duration) -> Result<Vec<MarkedLoop>, LeftoverError> {
+pub fn close_leftovers(control: Uuid, slot: u16, timeout: Duration) -> Result<Vec<MarkedGate>, LeftoverError> {
     close_leftovers_up_to(control, slot, u64::MAX, timeout)
 }
 
@@ -142,7 +154,7 @@ pub fn close_leftovers_up_to(
     slot: u16,
     incarnation: u64,
     timeout: Duration,
-) -> Result<Vec<MarkedLoop>, LeftoverError> {
+) -> Result<Vec<MarkedGate>, LeftoverError> {
     let mut found = find_marked(control, Some(slot)).map_err(LeftoverError::Search)?;
     found.retain(|gate| gate.mark.incarnation <= incarnation);
     let begun = Instant::now();
@@ -151,10 +163,10 @@ pub fn close_leftovers_up_to(
         let (sender, receiver) = bounded(1);
         let theirs = gate.clone();
         let spawned = thread::Builder::new().spawn(move || {
-            let _ = sender.send(close_one(theirs.number, &theirs.mark));
+            let _ = sender.send(close_one(theirs.node, &theirs.mark));
         });
         if let Err(source) = spawned {
-            let source = GateError::Close { number: gate.number, source };
+            let source = GateError::Close { node: gate.node, source };
             return Err(LeftoverError::Open { gate, source });
         }
         waiting.push((gate, receiver));
@@ -170,20 +182,22 @@ pub fn close_leftovers_up_to(
     failed.map_or(Ok(found), Err)
 }
 
-fn close_one(number: u32, mark: &Mark) -> Result<(), GateError> {
-    let Some(gate) = LoopGate::find(number, mark)? else {
+fn close_one(node: Node, mark: &Mark) -> Result<(), GateError> {
+    let Some(gate) = Gate::find(node, mark)? else {
         return Ok(());
     };
     if !mark.outlives_lease() {
         gate.close_under()?;
     }
-    // Closed is what counts; what follows is order.
-    let tidy = mounts::thaw_all(number)
-        .and_then(|()| mounts::detach_all(number).map(drop))
-        .map_err(|source| GateError::Node { number, source })
-        .and_then(|()| gate.clear());
-    if let Err(error) = tidy {
-        tracing::warn!(number, %error, "a gate that was left is closed, but could not be cleared");
+    // Closed is what counts; what follows is order. A mount that cannot be reached (something else was mounted over it) keeps its device for as
+    // long as it stands; the device must go with it then.
+    let looked_at = |source| GateError::Node { node, source };
+    let thawed = mounts::thaw_all(node).map_err(looked_at);
+    let detached = mounts::detach_all(node).map(drop).map_err(looked_at);
+    let cleared = gate.clear();
+    drop(gate);
+    for error in [thawed, detached, cleared, settle(node, mark)].into_iter().filter_map(Result::err) {
+        tracing::warn!(gate = %node, %error, "a gate that was left is closed, but could not be cleared");
     }
     Ok(())
 }

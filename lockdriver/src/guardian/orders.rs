@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::closing::{Gate, Shared, clean_up, fence, lock};
+use super::closing::{Guarded, Shared, clean_up, fence, lock};
 use super::protocol::{Answer, Order, Refusal, Request};
-use crate::gate::{LoopGate, Opening};
+use crate::gate::{Gate, Node, Opening};
 
 /// How often a gate that another thread closes is looked at.
 const CLOSED_POLL: Duration = Duration::from_millis(5);
@@ -40,15 +40,15 @@ fn carry_out(
 ) -> Result<Answer, Refusal> {
     match order {
         Order::OpenGate(opening) => open_gate(shared, &opening, &fds.pop().ok_or(Refusal::Misunderstood)?),
-        Order::Retire { number } => retire(shared, number).map(Answer::Cleared),
-        Order::Close { number } => match retire(shared, number)? {
+        Order::Retire { node } => retire(shared, node).map(Answer::Cleared),
+        Order::Close { node } => match retire(shared, node)? {
             true => Ok(Answer::Done),
-            false => Err(Refusal::Busy { number }),
+            false => Err(Refusal::Busy { node }),
         },
-        Order::CloseNow { number } => close_now(shared, number, early),
-        Order::Frozen { number } => {
+        Order::CloseNow { node } => close_now(shared, node, early),
+        Order::Frozen { node } => {
             let root = fds.pop().ok_or(Refusal::Misunderstood)?;
-            let gate = shared.gate(number)?;
+            let gate = shared.gate(node)?;
             drop(lock(&gate.frozen).replace(root));
             // The closing may have looked for it just before.
             if gate.is_closed() {
@@ -57,8 +57,8 @@ fn carry_out(
             }
             Ok(Answer::Done)
         }
-        Order::Thawed { number } => {
-            let root = lock(&shared.gate(number)?.frozen).take();
+        Order::Thawed { node } => {
+            let root = lock(&shared.gate(node)?.frozen).take();
             drop(root);
             Ok(Answer::Done)
         }
@@ -71,7 +71,8 @@ fn carry_out(
 /// it among the gates, and one before the second look is seen by it, so that no gate escapes between the two.
 fn open_gate(shared: &Arc<Shared>, opening: &Opening, backing: &OwnedFd) -> Result<Answer, Refusal> {
     shared.require_live()?;
-    let gate = Gate::new(LoopGate::open(backing.as_fd(), opening)?);
+    let (device, instead) = Gate::open(backing.as_fd(), opening)?;
+    let gate = Guarded::new(device);
     shared.register(&gate);
     if let Err(refusal) = shared.require_live() {
         if gate.claim_closing() {
@@ -80,11 +81,12 @@ fn open_gate(shared: &Arc<Shared>, opening: &Opening, backing: &OwnedFd) -> Resu
         }
         return Err(refusal);
     }
-    Ok(Answer::Gate { number: gate.device.number(), direct_io: gate.device.direct_io() })
+    let instead = instead.map(|why| why.to_string());
+    Ok(Answer::Gate { node: gate.device.node(), direct_io: gate.device.direct_io(), instead })
 }
 
-fn retire(shared: &Shared, number: u32) -> Result<bool, Refusal> {
-    let gate = shared.gate(number)?;
+fn retire(shared: &Shared, node: Node) -> Result<bool, Refusal> {
+    let gate = shared.gate(node)?;
     if !gate.device.clear_if_unused()? {
         return Ok(false);
     }
@@ -92,8 +94,8 @@ fn retire(shared: &Shared, number: u32) -> Result<bool, Refusal> {
     Ok(true)
 }
 
-fn close_now(shared: &Arc<Shared>, number: u32, mut early: impl FnMut(Refusal)) -> Result<Answer, Refusal> {
-    let gate = shared.gate(number)?;
+fn close_now(shared: &Arc<Shared>, node: Node, mut early: impl FnMut(Refusal)) -> Result<Answer, Refusal> {
+    let gate = shared.gate(node)?;
     if gate.claim_closing() {
         fence(shared, &gate, |error| early(error.into()));
         clean_up(shared, gate);

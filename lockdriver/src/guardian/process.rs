@@ -1,8 +1,9 @@
 //! The guardian's own process: how it makes itself hard to stop, and its one loop.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use crate::trust::open_lock_file;
 const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guardian that is just ending is waited for.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Stands in the lock file while gates are being closed.
+pub(super) const CLOSING: &str = "closing";
 /// Largest pause of the loop, whatever the lease.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -52,7 +55,7 @@ fn run(socket: OwnedFd) -> io::Result<()> {
         fdpass::send(socket.as_fd(), &serde_json::to_vec(&word)?, &[], true)
     };
     // Held until this process has ended with all its threads: a thread that hangs in a closing keeps it, and so tells.
-    let _lock = match take_lock(&hello.lock_path) {
+    let lock = match take_lock(&hello.lock_path) {
         Ok(Some(lock)) => lock,
         Ok(None) => return refuse(Refusal::LockHeld),
         Err(error) => {
@@ -61,7 +64,7 @@ fn run(socket: OwnedFd) -> io::Result<()> {
     };
     let daemon = PidFd::open(hello.daemon_pid)?;
     let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    let shared = Shared::new(deadline, Duration::from_nanos(hello.lease_nanos), socket, wake);
+    let shared = Shared::new(deadline, Duration::from_nanos(hello.lease_nanos), socket, wake, lock);
     shared.deadline.tick_guardian(clock::boottime());
     shared.reply(id, Ok(Answer::Welcome(harden())));
     let mount_root = hello.mount_root;
@@ -97,10 +100,17 @@ fn take_lock(path: &Path) -> io::Result<Option<File>> {
             std::fs::TryLockError::Error(error) => return Err(error),
         }
     }
-    let pid = std::process::id();
-    file.set_len(0)?;
-    (&file).write_all(format!("{pid} {}\n", start_time(pid)?).as_bytes())?;
+    write_holder(&file, false)?;
     Ok(Some(file))
+}
+
+/// Says who holds the lock file, and whether that process may be killed: not while it closes gates (`Shared::closing`).
+pub(super) fn write_holder(file: &File, closing: bool) -> io::Result<()> {
+    let pid = std::process::id();
+    // Of one length and in one write, so that nobody reads the half of it.
+    let line = format!("{pid} {} {:7}\n", start_time(pid)?, if closing { CLOSING } else { "" });
+    file.write_all_at(line.as_bytes(), 0)?;
+    file.set_len(u64::try_from(line.len()).unwrap_or(0))
 }
 
 /// When the process was started, in clock ticks after boot: with its number this names it for good.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gate::{GateError, Opening};
+use crate::gate::{GateError, Node, Opening};
 
 /// One order of the daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,15 +22,15 @@ pub(super) enum Order {
     /// Make a gate; with the backing descriptor whose identity was proven.
     OpenGate(Opening),
     /// Clear the gate if nothing has it mounted any more.
-    Retire { number: u32 },
+    Retire { node: Node },
     /// The writer's orderly close after its unmount: as `Retire`, but in use is an error.
-    Close { number: u32 },
+    Close { node: Node },
     /// Close it under whatever stands on it, detach its mounts, clear it.
-    CloseNow { number: u32 },
+    CloseNow { node: Node },
     /// Frozen for a publish; with a descriptor of the mount's root to thaw it by.
-    Frozen { number: u32 },
+    Frozen { node: Node },
     /// Thawed again.
-    Thawed { number: u32 },
+    Thawed { node: Node },
     /// Unlock this open file description when the lease ends or the daemon is gone; with the descriptor.
     HoldLock,
     /// End the lease at once.
@@ -65,7 +65,12 @@ pub(super) enum Word {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Done,
-    Gate { number: u32, direct_io: bool },
+    /// `instead`: why it is a loop device although another kind is preferred.
+    Gate {
+        node: Node,
+        direct_io: bool,
+        instead: Option<String>,
+    },
     Cleared(bool),
     Welcome(Welcome),
 }
@@ -90,13 +95,13 @@ pub struct Welcome {
 pub enum Event {
     /// 75 % of the lease are over: it writes out and remounts read-only what these gates carry.
     OrderlyStop {
-        /// Numbers of the writers' loop devices.
-        gates: Vec<u32>,
+        /// The writers' devices.
+        gates: Vec<Node>,
     },
     /// The closing call of this gate has returned. With an error the gate may still pass writes, and it is tried again.
     GateClosed {
-        /// Number of the loop device.
-        number: u32,
+        /// Its device.
+        node: Node,
         /// What the kernel said, if it failed.
         errno: Option<i32>,
     },
@@ -111,6 +116,8 @@ pub enum Event {
 pub enum GateStep {
     /// Finding a free loop device.
     Find,
+    /// Having device-mapper make a device.
+    Mapper,
     /// Binding it.
     Configure,
     /// Binding it read-write: the backing is read-only.
@@ -132,24 +139,24 @@ pub enum Refusal {
     #[error("the lease has not begun: no beat is confirmed yet")]
     LeaseNotBegun,
     /// No such gate, or no longer.
-    #[error("/dev/loop{number} is not a gate of this guardian")]
+    #[error("{node} is not a gate of this guardian")]
     UnknownGate {
-        /// Number asked for.
-        number: u32,
+        /// What was asked for.
+        node: Node,
     },
     /// Still mounted or held exclusively.
-    #[error("/dev/loop{number} is still in use; unmount it, or see who uses it with fuser -m")]
+    #[error("{node} is still in use; unmount it, or see who uses it with fuser -m")]
     Busy {
-        /// Number of the loop device.
-        number: u32,
+        /// Its device.
+        node: Node,
     },
     /// The kernel refused a step.
     #[error("the gate failed at {step:?}: {}", describe(*errno))]
     Gate {
         /// Which step.
         step: GateStep,
-        /// Number of the loop device, where there is one.
-        number: Option<u32>,
+        /// Its device, where there is one.
+        node: Option<Node>,
         /// What the kernel said.
         errno: Option<i32>,
     },
@@ -189,13 +196,14 @@ fn describe(errno: Option<i32>) -> String {
 
 impl From<GateError> for Refusal {
     fn from(error: GateError) -> Self {
-        let gate = |step, number, errno| Self::Gate { step, number, errno };
+        let gate = |step, node, errno| Self::Gate { step, node, errno };
         match error {
             GateError::NoneFree(source) => gate(GateStep::Find, None, source.raw_os_error()),
+            GateError::NoMapper(source) => gate(GateStep::Mapper, None, source.raw_os_error()),
             GateError::Configure(source) => gate(GateStep::Configure, None, source.raw_os_error()),
             GateError::BackingReadOnly => gate(GateStep::ConfigureWritable, None, Some(libc::EROFS)),
-            GateError::Close { number, source } => gate(GateStep::Close, Some(number), source.raw_os_error()),
-            GateError::Node { number, source } => gate(GateStep::Ask, Some(number), source.raw_os_error()),
+            GateError::Close { node, source } => gate(GateStep::Close, Some(node), source.raw_os_error()),
+            GateError::Node { node, source } => gate(GateStep::Ask, Some(node), source.raw_os_error()),
         }
     }
 }

@@ -92,17 +92,17 @@ fn loop_close_waits_for_the_unmount_and_leaves_nothing() {
     let gate = guardian.open_gate(image.as_fd(), &rig.opening(Mode::ReadWrite)).unwrap();
     assert!(gate.direct_io);
     let mount = rig.mount(&gate.path(), "ext4", "rw");
-    let busy = guardian.close(gate.number);
+    let busy = guardian.close(gate.node);
     assert!(matches!(busy, Err(GuardianError::Refused(Refusal::Busy { .. }))));
-    assert!(!guardian.retire(gate.number).unwrap());
+    assert!(!guardian.retire(gate.node).unwrap());
     nix::mount::umount(&mount).unwrap();
-    guardian.close(gate.number).unwrap();
+    guardian.close(gate.node).unwrap();
     assert!(find_marked(rig.control, None).unwrap().is_empty());
-    let unknown = guardian.close(gate.number);
+    let unknown = guardian.close(gate.node);
     assert!(matches!(unknown, Err(GuardianError::Refused(Refusal::UnknownGate { .. }))));
     let again = guardian.open_gate(image.as_fd(), &rig.opening(Mode::ReadWrite)).unwrap();
     rig.mount(&again.path(), "ext4", "rw");
-    guardian.close_now(again.number).unwrap();
+    guardian.close_now(again.node).unwrap();
     rig.wait_until_nothing_is_left();
     assert!(guardian.deadline().get(boottime()).is_live());
 }
@@ -141,7 +141,7 @@ fn loop_a_frozen_file_system_is_thawed_after_its_gate_is_closed() {
     let gate = guardian.open_gate(image.as_fd(), &rig.opening(Mode::ReadWrite)).unwrap();
     let mount = rig.mount(&gate.path(), "ext4", "rw");
     let root = std::fs::File::open(&mount).unwrap();
-    guardian.frozen(gate.number, root.as_fd()).unwrap();
+    guardian.frozen(gate.node, root.as_fd()).unwrap();
     drop(root);
     rig::command("fsfreeze", &["-f".as_ref(), mount.as_os_str()]);
     let writer = std::thread::spawn(move || std::fs::write(mount.join("hangs"), [1; 4096]));
@@ -173,14 +173,17 @@ fn loop_one_hung_gate_holds_up_no_other() {
             node.sync_all()
         })
     });
-    wait_until("a write is in flight", || rig::in_flight(hung.number) > 0);
+    wait_until("a write is in flight", || rig::in_flight(hung.node) > 0);
     guardian.end_lease().unwrap();
-    rig.wait_for(&guardian, &Event::GateClosed { number: other.number, errno: None });
+    rig.wait_for(&guardian, &Event::GateClosed { node: other.node, errno: None });
     guardian.ping().unwrap();
     assert!(guardian.is_ticking(boottime(), LEASE));
     assert!(guardian.events().try_iter().all(|event| event != Event::GatesClosed));
+    let closing = || std::fs::read_to_string(rig.lock_path()).unwrap().contains("closing");
+    assert!(closing(), "who ends old guardians has to know");
     drop(thaw);
     rig.wait_for(&guardian, &Event::GatesClosed);
+    assert!(!closing());
     let _ = writer.join().unwrap();
     assert!(guardian.bye().unwrap());
     drop(hung_image);

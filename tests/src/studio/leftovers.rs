@@ -103,7 +103,9 @@ fn lock_files(uuid: &str) -> Vec<PathBuf> {
 #[must_use]
 pub fn guardian_pid(uuid: &str, slot: u16) -> Option<Pid> {
     let text = fs::read_to_string(format!("{RUN}/{uuid}.{slot}.guardian.lock")).ok()?;
-    let (pid, start) = text.trim().split_once(' ')?;
+    // A third word says that it is closing gates.
+    let mut words = text.split_ascii_whitespace();
+    let (pid, start) = (words.next()?, words.next()?);
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;

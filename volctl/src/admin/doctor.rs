@@ -141,6 +141,7 @@ fn look(path: &Path, args: &DoctorArgs, ui: &mut Ui) -> Result<(Found, Option<Fa
             Some(text) => Tried { tried: true, text },
             None => compare_and_write(&description),
         },
+        gate: gate_words(is_device),
         size,
         logical_sector: device.as_ref().map(BlockDevice::sector_bytes),
         physical_block: device.as_ref().map(|device| init::stride(device, path).max(device.physical_block_bytes())),
@@ -305,6 +306,15 @@ fn late_words(late: &Inflight) -> Late {
         Inflight::Bounded(time) => Late { bound: "bounded", ms: u64::try_from(time.as_millis()).ok(), why: None },
         Inflight::Unbounded(why) => Late { bound: "unbounded", ms: None, why: Some(why.clone()) },
         Inflight::Unknown(why) => Late { bound: "unknown", ms: None, why: Some(why.clone()) },
+    }
+}
+
+/// What the gates of a volume on it would be on this host.
+fn gate_words(is_device: bool) -> String {
+    match is_device.then(lockdriver::gate::mapper_works) {
+        None => "a loop device, as for every image".to_owned(),
+        Some(Ok(())) => "device-mapper (it answers)".to_owned(),
+        Some(Err(why)) => format!("a loop device: {why}"),
     }
 }
 

@@ -33,9 +33,13 @@ pub enum TakeoverCheck {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GateKind {
-    /// Loop devices over the image or block device.
+    /// Device-mapper over a block device where it works, else loop devices.
     #[default]
+    Auto,
+    /// Loop devices over the image or block device.
     Loop,
+    /// Device-mapper over block devices, or no gate at all; loop devices over images.
+    Dm,
     /// Nothing: coordinate only, mount nothing.
     None,
 }
@@ -317,7 +321,7 @@ mod tests {
         assert_eq!(config.socket, Path::new("/run/volctl/volctl.sock"));
         assert_eq!((config.publish.as_secs(), config.grace.as_secs(), config.idle.as_secs()), (5, 10, 5));
         assert_eq!(config.request_timeout.as_secs(), 600);
-        assert_eq!((config.takeover_check, config.gate), (TakeoverCheck::Release, GateKind::Loop));
+        assert_eq!((config.takeover_check, config.gate), (TakeoverCheck::Release, GateKind::Auto));
         assert_eq!(config.hooks, HooksConfig::default());
     }
 
@@ -354,6 +358,8 @@ mod tests {
             ("mount_root = '/v/../..'", "'..'"),
             ("state_dir = ''", "state_dir"),
             ("gate = 'door'", "door"),
+            ("gate = 'DM'", "DM"),
+            ("gate = ['dm', 'loop']", "line 3"),
             ("takeover_check = true", "line 3"),
             ("[hooks]\non-request = 'true'", "hooks.on-request"),
             ("[hooks]\non-request = []", "the list is empty"),

@@ -274,11 +274,11 @@ impl<'a> Driver<'a> {
                 let lease = self.login.session.volume.superblock.timings.lease();
                 self.ends_at.get_or_insert(boottime() + lease / 5);
             }
-            Event::GateClosed { number, errno: None } => {
-                self.services.note("gate.fenced", &format!("the gate /dev/loop{number} was closed"));
+            Event::GateClosed { node, errno: None } => {
+                self.services.note("gate.fenced", &format!("the gate {node} was closed"));
             }
-            Event::GateClosed { number, errno: Some(errno) } => {
-                self.services.note("gate.fenced", &format!("the gate /dev/loop{number} does not close: error {errno}"));
+            Event::GateClosed { node, errno: Some(errno) } => {
+                self.services.note("gate.fenced", &format!("the gate {node} does not close: error {errno}"));
             }
             Event::GatesClosed => {}
             Event::Gone => {

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
-use lockdriver::gate::{Mark, Mode, Opening};
+use lockdriver::gate::{Kind, Mark, Mode, Node, Opening};
 use lockdriver::guardian::{Guardian, OpenedGate};
 use ondisk::{Generation, ReadersPolicy, Uuid, VolumeTable};
 
@@ -41,14 +41,14 @@ pub const CHECK_BUDGET: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct ReadGate {
     generation: Generation,
-    number: u32,
+    node: Node,
     mount_id: u64,
 }
 
 /// The writer's gate with its mount.
 #[derive(Debug)]
 struct WriteGate {
-    number: u32,
+    node: Node,
     mount_id: u64,
     sample: Option<Sample>,
     /// Sectors written when the last probe looked.
@@ -135,11 +135,15 @@ pub struct Workshop {
     pub root: MountRoot,
     /// Configuration `takeover_check = "before"`.
     pub check_before: bool,
+    /// Configuration `gate`.
+    pub gate_kind: Kind,
     gates: Mutex<BTreeMap<Uuid, Arc<Mutex<Gates>>>>,
     /// Held while a mount is put into a place, so that no two volumes of one name come into it together.
     placing: Mutex<()>,
     /// Why nothing bounds this host's late writes to a volume, and which setting would.
     unbounded: Mutex<BTreeMap<Uuid, String>>,
+    /// Why the last gate of a volume was a loop device although another kind is preferred: said once, and not at each refresh.
+    instead: Mutex<BTreeMap<Uuid, String>>,
 }
 
 /// A job that came to its end.
@@ -166,15 +170,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Workshop {
     /// For one login.
-    pub fn new(session: Arc<Session>, guardian: Option<Guardian>, root: MountRoot, check_before: bool) -> Self {
+    pub fn new(
+        session: Arc<Session>,
+        guardian: Option<Guardian>,
+        root: MountRoot,
+        (check_before, gate_kind): (bool, Kind),
+    ) -> Self {
         Self {
             session,
             guardian,
             root,
             check_before,
+            gate_kind,
             gates: Mutex::default(),
             placing: Mutex::default(),
             unbounded: Mutex::default(),
+            instead: Mutex::default(),
         }
     }
 
@@ -261,10 +272,16 @@ impl Workshop {
             size_limit: 0,
             block_size: 0,
             direct_io: true,
+            kind: self.gate_kind,
         };
         let gate = self.guardian()?.open_gate(backing.as_fd(), &opening).map_err(|e| {
             Failure::failed(format!("{}: the gate does not open", spec.name), e.to_string(), "see `volctl log`")
         })?;
+        if let Some(why) = gate.instead.clone()
+            && lock(&self.instead).insert(spec.uuid, why.clone()).as_ref() != Some(&why)
+        {
+            tracing::info!(event = "gate.loop", volume = spec.name, %why, "its gates are loop devices");
+        }
         if !gate.direct_io {
             tracing::warn!(
                 event = "gate.buffered",
@@ -317,9 +334,9 @@ impl Workshop {
     }
 
     /// Clears a gate whose mount is gone; best effort, since the guardian tries on.
-    fn forget(&self, spec: &Spec, number: u32) {
+    fn forget(&self, spec: &Spec, node: Node) {
         if spec.kind == FsKind::Btrfs {
-            forget_device(Path::new(&format!("/dev/loop{number}")));
+            forget_device(&node.path());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lockdriver::deadline::SharedDeadline;
 use lockdriver::device::Access;
+use lockdriver::gate::Kind;
 use lockdriver::guardian::{Guardian, SpawnConfig, close_leftovers_up_to, end_old};
 use nix::fcntl::{Flock, FlockArg};
 use ondisk::{ClientPage, Incarnation, SlotIndex, Uuid};
@@ -112,7 +113,7 @@ impl Place {
         end_old(&self.guardian_lock(), patience).map_err(|e| old_stays(&e))?;
         close_leftovers_up_to(control, self.slot.0, incarnation, patience).map_err(|e| old_stays(&e))?;
         for leftover in self.root.leftovers().map_err(|e| old_stays(&e))? {
-            if !leftover.device.to_string_lossy().starts_with("/dev/loop") {
+            if !is_a_gate(&leftover.device) {
                 tracing::warn!(event = "mount.foreign", path = %leftover.path.display(), "not a mount of volctl: it stays");
                 continue;
             }
@@ -121,6 +122,19 @@ impl Place {
             }
         }
         Ok(())
+    }
+}
+
+/// A mount of an earlier daemon stands on a device as gates are; it has been closed by now.
+fn is_a_gate(source: &Path) -> bool {
+    let source = source.to_string_lossy();
+    match source.strip_prefix("/dev/") {
+        Some(name) if name.starts_with("dm-") => {
+            let uuid = std::fs::read_to_string(format!("/sys/block/{name}/dm/uuid"));
+            uuid.map_or(true, |uuid| uuid.starts_with(lockdriver::gate::dm::UUID_PREFIX))
+        }
+        Some(name) => name.starts_with("loop") || name.starts_with("mapper/volctl-"),
+        None => false,
     }
 }
 
@@ -228,10 +242,15 @@ fn furnish(
     place.close_old()?;
     let guardian = match config.gate {
         GateKind::None => None,
-        GateKind::Loop => Some(spawn_guardian(place, session)?),
+        _ => Some(spawn_guardian(place, session)?),
+    };
+    let gate_kind = match config.gate {
+        GateKind::Loop => Kind::Loop,
+        GateKind::Dm => Kind::Mapped,
+        GateKind::Auto | GateKind::None => Kind::Auto,
     };
     let check_before = config.takeover_check == super::config::TakeoverCheck::Before;
-    let shop = Workshop::new(Arc::clone(session), guardian, place.root.clone(), check_before);
+    let shop = Workshop::new(Arc::clone(session), guardian, place.root.clone(), (check_before, gate_kind));
     let op = TableOp::LogOn { host: host_name(), first_way };
     let stopped = || stop.load(Ordering::SeqCst);
     let done = session.transact_unless(&stopped, &mut |actor, world| ops::apply(&op, actor, world));

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use lockdriver::gate::{LoopGate, Mark, Mode, Opening};
+use lockdriver::gate::{Kind, LoopGate, Mark, Mode, Opening};
 
 use super::fault::Fault;
 
@@ -33,7 +33,7 @@ impl LoopOver {
         let backing = File::options().read(true).write(mode == Mode::ReadWrite).open(image).map_err(failed())?;
         let nobody = ondisk::Uuid::nil();
         let mark = Mark { control: nobody, volume: nobody, slot: 0, incarnation: 0, mode, keep_after_lease: false };
-        let opening = Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true };
+        let opening = Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true, kind: Kind::Loop };
         let gate = LoopGate::open(backing.as_fd(), &opening).map_err(io::Error::other).map_err(failed())?;
         Ok(Self { gate })
     }

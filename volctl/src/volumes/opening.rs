@@ -7,12 +7,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
+use lockdriver::gate::claimed_by_gates;
 use lockdriver::trust::{Untrusted, check_owner};
 
 /// Who named the path.
@@ -75,12 +76,13 @@ fn reopen(place: &File, write: bool, flags: i32) -> io::Result<File> {
     File::options().read(true).write(write).custom_flags(flags | libc::O_CLOEXEC).open(path)
 }
 
-/// Gates do not claim what is under them, so a claim is somebody else's.
+/// A claim is somebody else's, if it is not that of this kernel's gates: those of device-mapper claim what is under them, loop devices do not.
 fn refuse_claimed(place: &File) -> Result<(), OpeningError> {
     for tried in 1.. {
         match reopen(place, false, libc::O_EXCL | libc::O_NONBLOCK).map(OwnedFd::from) {
             Ok(_) => return Ok(()),
             Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(error.into()),
+            Err(_) if claimed_by_gates(place.metadata()?.rdev()) => return Ok(()),
             Err(_) if tried == CLAIM_TRIES => break,
             Err(_) => std::thread::sleep(CLAIM_PAUSE),
         }

@@ -2,7 +2,10 @@
 
 use std::os::unix::fs::FileExt;
 
+use uuid::Uuid;
+
 use super::*;
+use crate::gate::{Gate, MarkedGate, find_marked, settle};
 
 /// Clears what a test left, even when it failed.
 struct Leftovers(Uuid);
@@ -10,8 +13,8 @@ struct Leftovers(Uuid);
 impl Drop for Leftovers {
     fn drop(&mut self) {
         for found in find_marked(self.0, None).unwrap_or_default() {
-            let _ = crate::gate::mounts::detach_all(found.number);
-            if let Ok(Some(gate)) = LoopGate::find(found.number, &found.mark) {
+            let _ = crate::gate::mounts::detach_all(found.node);
+            if let Ok(Some(gate)) = Gate::find(found.node, &found.mark) {
                 let _ = gate.clear();
             }
         }
@@ -26,7 +29,7 @@ fn image(bytes: u64) -> File {
 
 fn opening(control: Uuid, mode: Mode) -> Opening {
     let mark = Mark { control, volume: Uuid::new_v4(), slot: 3, incarnation: 9, mode, keep_after_lease: false };
-    Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true }
+    Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true, kind: Kind::Loop }
 }
 
 #[test]
@@ -36,13 +39,13 @@ fn loop_a_gate_is_found_by_its_mark_until_it_is_cleared() {
     let wanted = opening(control, Mode::ReadWrite);
     let gate = LoopGate::open(image(1 << 20).as_fd(), &wanted).unwrap();
     let found = find_marked(control, Some(3)).unwrap();
-    assert_eq!(found, [MarkedLoop { number: gate.number(), mark: wanted.mark.clone() }]);
+    assert_eq!(found, [MarkedGate { node: gate.node(), mark: wanted.mark.clone() }]);
     assert!(find_marked(control, Some(4)).unwrap().is_empty());
     assert!(find_marked(Uuid::new_v4(), None).unwrap().is_empty());
     assert!(gate.clear_if_unused().unwrap());
-    let number = gate.number();
+    let node = gate.node();
     drop(gate);
-    settle(number, &wanted.mark).unwrap();
+    settle(node, &wanted.mark).unwrap();
     assert!(find_marked(control, None).unwrap().is_empty());
 }
 
@@ -89,9 +92,9 @@ fn loop_a_cleared_gate_that_a_program_still_has_open_takes_no_more_writes() {
     let gate = LoopGate::open(backing.as_fd(), &wanted).unwrap();
     let prober = File::options().read(true).write(true).open(gate.path()).unwrap();
     assert!(gate.clear_if_unused().unwrap());
-    let number = gate.number();
+    let node = gate.node();
     drop(gate);
-    settle(number, &wanted.mark).unwrap();
+    settle(node, &wanted.mark).unwrap();
     prober.write_at(&[7; 512], 0).and_then(|_| prober.sync_all()).unwrap_err();
     drop(prober);
     assert!(find_marked(control, None).unwrap().is_empty());

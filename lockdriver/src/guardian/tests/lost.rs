@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::rig::{self, Rig, hash, spawn_config, wait_until};
 use crate::gate::{LoopGate, Mode, find_marked};
-use crate::guardian::{Guardian, close_leftovers, end_old};
+use crate::guardian::{Guardian, LeftoverError, close_leftovers, end_old, process};
 use crate::sys::clock::boottime;
 
 const DAEMON_ENV: &str = "VOLCTL_TEST_DAEMON";
@@ -214,4 +214,27 @@ fn a_stopped_guardian_is_seen_not_to_tick() {
     kill(pid, Signal::SIGTERM).unwrap();
     guardian.ping().unwrap();
     assert!(guardian.bye().unwrap());
+}
+
+/// A guardian waited in the closing of a gate of device-mapper over hung storage, and the new daemon killed it: that broke the
+/// waiting off, and what the kernel had held back went on to the disk, long after the lease had ended.
+#[test]
+fn a_guardian_that_is_closing_gates_is_not_killed_but_waited_for() {
+    let rig = Rig::new();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    let started = process::start_time(child.id()).unwrap();
+    let held = File::create(rig.lock_path()).unwrap();
+    held.lock().unwrap();
+    let pid = child.id();
+    let killed_by = |last_word: &str| {
+        std::fs::write(rig.lock_path(), format!("{pid} {started} {last_word:7}\n")).unwrap();
+        let refused = end_old(&rig.lock_path(), Duration::from_millis(300)).unwrap_err();
+        assert!(matches!(refused, LeftoverError::StillHeld { pid: Some(named), .. } if named == pid), "{refused}");
+        // Killed, it has not been waited for yet.
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ")
+    };
+    assert!(!killed_by("closing"));
+    assert!(killed_by(""));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::deadline::SharedDeadline;
-use crate::gate::{LoopGate, Mark, Mode, Opening, find_marked, mounts};
+use crate::gate::{Gate, Kind, LoopGate, Mark, Mode, Node, Opening, find_marked, mounts};
 use crate::guardian::{Event, Guardian, SpawnConfig, end_old, process};
 
 const GUARDIAN_ENV: &str = "VOLCTL_TEST_GUARDIAN";
@@ -139,8 +139,8 @@ impl Drop for Rig {
         // Twice: a device may lie on another one's mount.
         for _ in 0..2 {
             for found in find_marked(self.control, None).unwrap_or_default() {
-                let _ = mounts::detach_all(found.number);
-                if let Ok(Some(gate)) = LoopGate::find(found.number, &found.mark) {
+                let _ = mounts::detach_all(found.node);
+                if let Ok(Some(gate)) = Gate::find(found.node, &found.mark) {
                     let _ = gate.clear();
                 }
             }
@@ -181,7 +181,7 @@ pub(super) fn spawn_config(lock_path: PathBuf, lease: Duration) -> SpawnConfig {
 pub(super) fn opening(control: Uuid, slot: u16, mode: Mode) -> Opening {
     let volume = Uuid::new_v4();
     let mark = Mark { control, volume, slot, incarnation: 5, mode, keep_after_lease: false };
-    Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true }
+    Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true, kind: Kind::Auto }
 }
 
 pub(super) fn format(fs: &str) -> Option<&'static [&'static str]> {
@@ -223,9 +223,9 @@ pub(super) fn is_mounted(point: &Path) -> bool {
     list.lines().any(|line| line.split(' ').nth(4) == point.to_str())
 }
 
-/// Requests in the queue of a loop device.
-pub(super) fn in_flight(number: u32) -> u32 {
-    let counts = std::fs::read_to_string(format!("/sys/block/loop{number}/inflight")).unwrap();
+/// Requests in the queue of a gate's device.
+pub(super) fn in_flight(node: Node) -> u32 {
+    let counts = std::fs::read_to_string(format!("/sys/block/{}/inflight", node.name())).unwrap();
     counts.split_whitespace().map(|count| count.parse::<u32>().unwrap()).sum()
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Found {
     pub(super) latency: Latency,
     pub(super) inflight: Late,
     pub(super) settings: Vec<Setting>,
+    /// What the gates of a volume on it would be here.
+    pub(super) gate: String,
     pub(super) reservations: Tried,
     pub(super) compare_and_write: Tried,
     #[serde(rename = "use")]

@@ -89,6 +89,7 @@ fn facts(found: &Found, text: &mut String) {
     }
     late(found, text);
     row(text, "reservations", &found.reservations.text);
+    row(text, "gate", &found.gate);
     row(text, "COMPARE AND WRITE", &found.compare_and_write.text);
 }
 

@@ -1,4 +1,4 @@
-//! Read gates: one fresh read-only loop device for each generation, switched beneath the one before (section 8).
+//! Read gates: one fresh read-only device for each generation, switched beneath the one before (section 8).
 
 use std::path::Path;
 
@@ -29,12 +29,12 @@ impl Workshop {
             Ok(mount_id) => mount_id,
             Err(failure) => {
                 // The guardian keeps what does not clear at once, and closes it with the rest.
-                let _ = self.guardian()?.close_now(gate.number);
-                self.forget(spec, gate.number);
+                let _ = self.guardian()?.close_now(gate.node);
+                self.forget(spec, gate.node);
                 return Err(failure);
             }
         };
-        let new = ReadGate { generation, number: gate.number, mount_id };
+        let new = ReadGate { generation, node: gate.node, mount_id };
         if let Some(before) = gates.reader.replace(new) {
             gates.old.push(before);
         }
@@ -54,9 +54,9 @@ impl Workshop {
     fn retire_old(&self, spec: &Spec, gates: &mut Gates) {
         let Ok(guardian) = self.guardian() else { return };
         gates.old.retain(|old| {
-            let gone = guardian.retire(old.number).unwrap_or(false);
+            let gone = guardian.retire(old.node).unwrap_or(false);
             if gone {
-                self.forget(spec, old.number);
+                self.forget(spec, old.node);
             }
             !gone
         });
@@ -92,7 +92,7 @@ impl Workshop {
             return JobDone::ReaderUnmounted { closed: true, busy: Vec::new() };
         }
         let guardian = self.guardian.as_ref();
-        gates.old.retain(|old| guardian.is_none_or(|g| g.close_now(old.number).is_err()));
+        gates.old.retain(|old| guardian.is_none_or(|g| g.close_now(old.node).is_err()));
         JobDone::ReaderUnmounted { closed: gates.old.is_empty(), busy }
     }
 
@@ -103,7 +103,7 @@ impl Workshop {
         let space = space(&directory).map_err(|e| failed(spec, "its free space is not known", &e))?;
         let open = files.then(|| open_for_writing(&directory).map(|found| !found.is_empty()));
         let written = gates.writer.as_mut().is_some_and(|w| {
-            let now = super::writer::sectors_written(w.number);
+            let now = super::writer::sectors_written(w.node);
             let before = std::mem::replace(&mut w.written, now);
             before.is_some() && before != now
         });

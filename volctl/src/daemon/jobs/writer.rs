@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::SystemTime;
 
-use lockdriver::gate::Mode;
+use lockdriver::gate::{Mode, Node};
 use ondisk::{Generation, ReadersPolicy};
 
 use super::{CHECK_BUDGET, Gates, Spec, Workshop, WriteGate, failed, to_busy};
@@ -29,9 +29,9 @@ fn wall_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Sectors written to a loop device so far.
-pub(super) fn sectors_written(number: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/sys/block/loop{number}/stat")).ok()?;
+/// Sectors written through a gate so far.
+pub(super) fn sectors_written(node: Node) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/sys/block/{}/stat", node.name())).ok()?;
     stat.split_ascii_whitespace().nth(6)?.parse().ok()
 }
 
@@ -55,15 +55,15 @@ impl Workshop {
         self.raise_fence(spec, &backing, breaks_foreign, gates)?;
         let gate = self.open_gate(spec, &backing, Mode::ReadWrite).inspect_err(|_| gates.lower_fence(spec))?;
         drop(backing);
-        let number = gate.number;
+        let node = gate.node;
         let put = self.put_writer(spec, &gate.path(), check, gates);
         let (snapshots, sample, mount_id) = match put {
             Ok(put) => put,
             Err(failure) => {
-                if let Err(e) = self.guardian()?.close_now(number) {
+                if let Err(e) = self.guardian()?.close_now(node) {
                     return Ok(JobDone::Lost(failed(spec, "its gate does not close", &e)));
                 }
-                self.forget(spec, number);
+                self.forget(spec, node);
                 gates.lower_fence(spec);
                 return Ok(JobDone::HalfMounted(failure));
             }
@@ -72,10 +72,10 @@ impl Workshop {
             gates.old.push(reader);
         }
         gates.writer = Some(WriteGate {
-            number,
+            node,
             mount_id,
             sample,
-            written: sectors_written(number),
+            written: sectors_written(node),
             published: None,
             owed: false,
             doomed: Vec::new(),
@@ -173,12 +173,12 @@ impl Workshop {
             return Err(gave_up(spec));
         }
         let guardian = self.guardian()?;
-        guardian.frozen(writer.number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be published", &e))?;
+        guardian.frozen(writer.node, directory.as_fd()).map_err(|e| failed(spec, "it cannot be published", &e))?;
         let published = publish_freeze(directory, || {
             let sample = sample_frozen(directory).ok();
             self.session.raise(spec.uuid, generation, modified_ms).map(|()| sample)
         });
-        let told = guardian.thawed(writer.number);
+        let told = guardian.thawed(writer.node);
         let sample = published.map_err(|e| failed(spec, "it cannot be published", &e))?;
         told.map_err(|e| failed(spec, "the guardian does not know of the thaw", &e))?;
         Ok(sample)
@@ -227,7 +227,7 @@ impl Workshop {
             Err(failure) => return JobDone::Failed(failure),
             Ok(()) => {}
         }
-        let number = writer.number;
+        let node = writer.node;
         if let Err(e) = self.root.open(&spec.name) {
             return self.close_under(spec, gates, &failed(spec, "its mount is gone", &e));
         }
@@ -238,13 +238,13 @@ impl Workshop {
             Err(Stop::Broken(failure)) => return self.close_under(spec, gates, &failure),
             Err(Stop::Busy(_) | Stop::Failed(_)) => return self.stop_by_force(spec, wanted, always, gates),
         };
-        let outcome = check.then(|| check_unchanged(Path::new(&format!("/dev/loop{number}")), spec.kind, CHECK_BUDGET));
+        let outcome = check.then(|| check_unchanged(&node.path(), spec.kind, CHECK_BUDGET));
         let closed =
-            self.guardian().and_then(|g| g.close(number).map_err(|e| failed(spec, "its gate does not close", &e)));
+            self.guardian().and_then(|g| g.close(node).map_err(|e| failed(spec, "its gate does not close", &e)));
         if let Err(failure) = closed {
             return self.close_under(spec, gates, &failure);
         }
-        self.forget(spec, number);
+        self.forget(spec, node);
         gates.writer = None;
         gates.lower_fence(spec);
         let check = outcome.as_ref().map(check_words);
@@ -326,10 +326,10 @@ impl Workshop {
     ) -> Result<Option<Last>, Stop> {
         let last = Self::last(wanted, always, directory, writer);
         if last.is_some() {
-            let told = self.guardian()?.frozen(writer.number, directory.as_fd());
+            let told = self.guardian()?.frozen(writer.node, directory.as_fd());
             told.map_err(|e| failed(spec, "it cannot be frozen", &e))?;
             let frozen = publish_freeze(directory, || Ok::<_, std::convert::Infallible>(()));
-            let told = self.guardian()?.thawed(writer.number);
+            let told = self.guardian()?.thawed(writer.node);
             frozen.map_err(|e| match e {
                 PublishError::FrozenByOther => Stop::Failed(failed(spec, "it cannot be frozen", &e)),
                 e => Stop::Broken(failed(spec, "its last writes did not reach the disk", &e)),
@@ -344,10 +344,10 @@ impl Workshop {
         let Some(writer) = gates.writer.as_mut() else {
             return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
         };
-        let number = writer.number;
+        let node = writer.node;
         let closed = (|| {
             let guardian = self.guardian()?;
-            let close = || guardian.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e));
+            let close = || guardian.close_now(node).map_err(|e| failed(spec, "its gate does not close", &e));
             let directory = self.root.open(&spec.name).map_err(|e| failed(spec, "its mount is gone", &e))?;
             if has_given_up(&directory) {
                 return Err(gave_up(spec));
@@ -361,7 +361,7 @@ impl Workshop {
                     close()?;
                 }
                 _ => {
-                    guardian.frozen(number, directory.as_fd()).map_err(|e| failed(spec, "it cannot be frozen", &e))?;
+                    guardian.frozen(node, directory.as_fd()).map_err(|e| failed(spec, "it cannot be frozen", &e))?;
                     // The state on disk is clean while it is frozen, and nothing comes after it.
                     publish_freeze(&directory, close).map_err(|e| failed(spec, "it cannot be frozen", &e))?;
                 }
@@ -370,7 +370,7 @@ impl Workshop {
         })();
         match closed {
             Ok(last) => {
-                self.forget(spec, number);
+                self.forget(spec, node);
                 gates.writer = None;
                 gates.lower_fence(spec);
                 let (generation, modified_ms) = last.map_or((None, 0), |l| (Some(l.generation), l.modified_ms));
@@ -386,11 +386,10 @@ impl Workshop {
             return JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None };
         };
         tracing::error!(event = "gate.fenced", volume = spec.name, why = %why, "the gate is closed under the file system");
-        let number = writer.number;
-        match self.guardian().and_then(|g| g.close_now(number).map_err(|e| failed(spec, "its gate does not close", &e)))
-        {
+        let node = writer.node;
+        match self.guardian().and_then(|g| g.close_now(node).map_err(|e| failed(spec, "its gate does not close", &e))) {
             Ok(()) => {
-                self.forget(spec, number);
+                self.forget(spec, node);
                 gates.writer = None;
                 gates.lower_fence(spec);
                 JobDone::Stopped { generation: None, clean: false, modified_ms: 0, check: None }

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockdriver::gate::{LoopGate, Mark, Mode, Opening};
+use lockdriver::gate::{Kind, LoopGate, Mark, Mode, Opening};
 
 use super::*;
 use crate::volumes::mounting::{MountError, mount_reader};
@@ -314,7 +314,7 @@ fn loop_a_freeze_ends_although_the_gate_was_closed_under_dirty_metadata() {
             mode: Mode::ReadWrite,
             keep_after_lease: false,
         };
-        let opening = Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true };
+        let opening = Opening { mark, offset: 0, size_limit: 0, block_size: 0, direct_io: true, kind: Kind::Loop };
         let gate = LoopGate::open(image.as_fd(), &opening).unwrap();
         let _goes_with_the_test = Loop(gate.path());
         bed.root.attach(mount_writer(&gate.path(), kind, false).unwrap(), "w").unwrap();
