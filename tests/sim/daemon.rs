@@ -58,7 +58,13 @@ pub(crate) fn run(place: &Place) {
                     let world = place.shared.world();
                     world.name(place.host)
                 };
-                place.shared.world().note(|_| format!("{who}: no log-on: {failure}"));
+                let mut world = place.shared.world();
+                world.note(|_| format!("{who}: no log-on: {failure}"));
+                if failure.exit == ExitCode::Refused && world.plan.lock == ondisk::LockKind::Pr {
+                    // Its reservations are as they should be.
+                    world.fail(format!("{who} accuses the device: {}", failure.why));
+                }
+                drop(world);
                 if matches!(failure.exit, ExitCode::Refused | ExitCode::Damaged | ExitCode::Busy) {
                     break;
                 }

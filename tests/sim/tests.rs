@@ -2,29 +2,39 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::many::{Kind, plan};
 use crate::mutants::ALL;
-use crate::plan::Plan;
-use crate::run::run;
+use crate::plan::{Lock, Plan};
+use crate::run::{Outcome, run};
 use crate::weather::Weather;
 
-/// Seeds that once failed, each with a word on why: `fixtures/seeds.txt`.
+/// Seeds that once failed, each with a word on why, and before that the lock if it was not the seed's own: `fixtures/seeds.txt`.
 const ONCE_FAILED: &str = include_str!("../../fixtures/seeds.txt");
 
-fn seeds() -> impl Iterator<Item = (u64, &'static str)> {
+fn seeds() -> impl Iterator<Item = (u64, Option<Lock>, &'static str)> {
     let lines = ONCE_FAILED.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     lines.map(|line| {
         let (seed, why) = line.split_once(' ').unwrap_or((line, ""));
-        (seed.parse().unwrap(), why)
+        let named = why.split_once(' ').and_then(|(word, why)| Some((Lock::from_str(word, false).ok()?, why)));
+        let (lock, why) = named.map_or((None, why), |(lock, why)| (Some(lock), why));
+        (seed.parse().unwrap(), lock, why)
     })
+}
+
+fn outcome(seed: u64, clients: Option<u8>, lock: Option<Lock>) -> Outcome {
+    run(plan(seed, Kind { clients, lock, weather: None }, None), false)
 }
 
 #[test]
 fn a_few_seeds_break_no_promise() {
-    for seed in 0..4 {
-        let outcome = run(Plan::of(seed, Some(3), None), false);
-        assert_eq!(outcome.broken, None, "seed {seed}");
-        assert!(outcome.commits > 0, "seed {seed}: something happened");
+    for lock in [None, Some(Lock::Pr)] {
+        for seed in 0..4 {
+            let outcome = outcome(seed, Some(3), lock);
+            assert_eq!(outcome.broken, None, "seed {seed}, {lock:?}");
+            assert!(outcome.commits > 0, "seed {seed}, {lock:?}: something happened");
+        }
     }
 }
 
@@ -37,9 +47,9 @@ fn one_seed_is_one_run_for_ever() {
 
 #[test]
 fn seeds_that_once_failed_are_mended() {
-    for (seed, why) in seeds() {
+    for (seed, lock, why) in seeds() {
         for clients in [None, Some(8)] {
-            assert_eq!(run(Plan::of(seed, clients, None), false).broken, None, "seed {seed}: {why}");
+            assert_eq!(outcome(seed, clients, lock).broken, None, "seed {seed}, {lock:?}: {why}");
         }
     }
 }

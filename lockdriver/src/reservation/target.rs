@@ -25,6 +25,8 @@ pub struct Lies {
     pub no_compare: bool,
     /// Another host throws out whoever reserves next, just before that.
     pub preempted_before_reserve: bool,
+    /// Another host throws out whoever registers next, just before that.
+    pub preempted_before_register: bool,
     /// All registrants leave just before the next write.
     pub all_leave_before_write: bool,
     /// Whoever is thrown out next registers anew at once.
@@ -113,6 +115,9 @@ impl Path {
 impl Commands for Path {
     fn register(&self, old: u64, new: u64) -> Result<(), Fault> {
         let mut state = self.known()?;
+        if std::mem::take(&mut state.lies.preempted_before_register) {
+            state.gone(self.host);
+        }
         if state.registered.get(&self.host).copied().unwrap_or(0) != old {
             return Err(Fault::Conflict);
         }
