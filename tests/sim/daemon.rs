@@ -128,6 +128,10 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         world.note(|w| {
             format!("{}: claimed as incarnation {} the {way} way", w.name(place.host), claimed.sector.incarnation)
         });
+        if !world.procs[place.proc].dead {
+            let before = Incarnation(claimed.sector.incarnation.0 - 1);
+            world.look_at_keys(place.host, place.slot, before, "is followed");
+        }
     }
     let session = Arc::new(Session::begin(parts, place.slot, &claimed)?);
     let made = furnish(place, &session, claimed.first_way);

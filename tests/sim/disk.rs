@@ -218,6 +218,8 @@ impl World {
         };
         let course = if self.is_tender(proc) {
             self.usual_course()
+        } else if command.is_some() {
+            self.course_of_command(host)
         } else if write {
             self.course_of_write(host, region, block)
         } else {

@@ -67,5 +67,5 @@ mutants! {
     Writes(Pr) rules.victim_goes_first: "somebody is recorded as reaped who may still write",
     Writes(Pr) rules.expelled_is_looked_at: "a preemption of unknown result is taken for done",
     Mixed(Pr) rules.registers_anew: "a host that is still registered does not replace its key",
-    Writes(Pr) rules.accused_when_guarded: "one write that is let through makes a device worthless",
+    Mixed(Pr) rules.accused_when_guarded: "one write that is let through makes a device worthless",
 }

@@ -165,9 +165,18 @@ impl World {
         self.disk.answer(id, answer);
     }
 
-    /// Somebody was recorded as reaped by a header that a host wrote: then no key of its stands that the host could have seen.
+    /// Somebody was recorded as reaped by a header that a host wrote.
     pub(crate) fn look_at_expulsion(&mut self, slot: SlotIndex, upto: Incarnation) {
-        let Some(by) = self.oracle.writer.filter(|_| self.plan.lock == ondisk::LockKind::Pr) else { return };
+        if let Some(by) = self.oracle.writer {
+            self.look_at_keys(by, slot, upto, "is recorded as reaped");
+        }
+    }
+
+    /// A host relies on it that no login of a slot writes any more: then no key of one stands that the host could have seen.
+    pub(crate) fn look_at_keys(&mut self, by: HostId, slot: SlotIndex, upto: Incarnation, what: &str) {
+        if self.plan.lock != ondisk::LockKind::Pr {
+            return;
+        }
         let table = self.disk.geometry.table();
         let seen = self.disk.reservations.looked.get(&by).copied().unwrap_or(0);
         let stands =
@@ -175,7 +184,7 @@ impl World {
         let left = self.disk.reservations.registered.iter().find(|(host, r)| stands(host, r));
         if let Some(host) = left.map(|(host, _)| *host) {
             let (by, who) = (self.name(by), self.name(host));
-            self.fail(format!("{by} records {slot} as reaped up to {upto}, and {who} may still write"));
+            self.fail(format!("{slot} up to {upto} {what} by {by}, and {who} may still write"));
         }
     }
 }

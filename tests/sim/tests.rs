@@ -75,6 +75,37 @@ fn who_waits_at_log_on_for_an_unreadable_slot_holds_up_nobody() {
     assert!(commits > 10, "alice goes on: {commits}");
 }
 
+/// Eight clients that want in again and again: whoever begins to wait has at most one turn of each other before its own, and those who were
+/// under way when it began. With `pr` as with the bakery, whose queue it is.
+#[test]
+fn nobody_waits_for_longer_than_a_turn_of_each_other_and_those_under_way() {
+    for lock in [Lock::Bakery, Lock::Pr] {
+        let plan = Plan {
+            lock: lock.kind(),
+            strangers: Some(0),
+            faults: Vec::new(),
+            odds: Default::default(),
+            stalls: 0,
+            clerks: Duration::from_millis(1),
+            ..Plan::of(5, Some(8), Some(Weather::Mixed))
+        };
+        let outcome = run(plan, false);
+        assert_eq!(outcome.broken, None);
+        assert!(outcome.waits.turns > 1000, "{lock:?}: there is a crowd: {}", outcome.waits);
+        assert!(outcome.waits.longest <= 2 * 7, "{lock:?}: {}", outcome.waits);
+    }
+}
+
+#[test]
+fn on_pr_hosts_are_thrown_out_and_what_they_still_write_is_refused() {
+    let kind = Kind { clients: Some(3), weather: Some(Weather::Writes), lock: Some(Lock::Pr) };
+    let runs: Vec<Outcome> = (0..6).map(|seed| run(plan(seed, kind, None), false)).collect();
+    assert!(runs.iter().all(|run| run.broken.is_none()));
+    for what in ["a host is thrown out", "a write is refused"] {
+        assert!(runs.iter().any(|run| run.counts.contains_key(what)), "{what}");
+    }
+}
+
 #[test]
 fn a_rule_taken_out_is_noticed() {
     let mutant = ALL.iter().find(|m| m.name == "rules.lock.own_residue").unwrap();
