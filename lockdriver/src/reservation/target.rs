@@ -27,6 +27,8 @@ pub struct Lies {
     pub preempted_before_reserve: bool,
     /// Another host throws out whoever registers next, just before that.
     pub preempted_before_register: bool,
+    /// So many times it does not tell its keys.
+    pub silent: u8,
     /// All registrants leave just before the next write.
     pub all_leave_before_write: bool,
     /// Whoever is thrown out next registers anew at once.
@@ -192,7 +194,12 @@ impl Commands for Path {
     }
 
     fn keys(&self) -> Result<Vec<u64>, Fault> {
-        Ok(self.known()?.registered.values().copied().collect())
+        let mut state = self.known()?;
+        if let Some(less) = state.lies.silent.checked_sub(1) {
+            state.lies.silent = less;
+            return Err(Fault::Unknown("no answer".to_owned()));
+        }
+        Ok(state.registered.values().copied().collect())
     }
 
     fn reservation(&self) -> Result<Option<Held>, Fault> {

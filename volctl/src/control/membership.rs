@@ -22,7 +22,7 @@ const KIND: Kind = Kind::WriteAllRegistrants;
 /// So often somebody is thrown out who comes back at once.
 const EXPULSIONS: u8 = 3;
 
-/// So often a write must be let through before the device is held to be wrong.
+/// So often a write must be let through before the device is held to be wrong, and so often it is asked for its keys.
 const TRIES: u8 = 3;
 
 /// A registration that lasts as long as the value, or as the last login of this host that shares it.
@@ -137,12 +137,16 @@ impl Membership {
         }
     }
 
-    /// Is the key that this host has now registered, and does the reservation stand?
+    /// Is the key that this host has now registered, and does the reservation stand? A device that does not answer is asked again:
+    /// whoever leaves the queue for that loses its place in it.
     pub fn stands(&self) -> OfdResult {
         let Ok(on) = commands(&*self.device) else { return OfdResult::Failed };
-        let (Ok(keys), Ok(held)) = (on.keys(), on.reservation()) else { return OfdResult::Failed };
-        let reserved = held.is_some_and(|held| held.kind == KIND);
-        if reserved && keys.contains(&self.now().0) { OfdResult::Held } else { OfdResult::NotHeld }
+        for _ in 0..TRIES {
+            let (Ok(keys), Ok(held)) = (on.keys(), on.reservation()) else { continue };
+            let reserved = held.is_some_and(|held| held.kind == KIND);
+            return if reserved && keys.contains(&self.now().0) { OfdResult::Held } else { OfdResult::NotHeld };
+        }
+        OfdResult::Failed
     }
 
     /// The key of this host: another login of it may have brought a newer one.

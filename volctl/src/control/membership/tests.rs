@@ -190,3 +190,16 @@ fn a_target_that_forgot_is_noticed() {
     target.restart();
     assert_eq!(member.stands(), OfdResult::NotHeld);
 }
+
+/// One command without an answer, and a client that was first in the queue left it and drew a new number: two waits of a hundred were in
+/// vain in the simulator, where commands fail often.
+#[test]
+fn a_device_that_does_not_answer_once_is_asked_again() {
+    let target = target();
+    let a = Host::of(&target, 1);
+    let member = a.join(0, 1).expect("joins");
+    target.lie(Lies { silent: 2, ..Lies::default() });
+    assert_eq!(member.stands(), OfdResult::Held);
+    target.lie(Lies { silent: 3, ..Lies::default() });
+    assert_eq!(member.stands(), OfdResult::Failed);
+}
