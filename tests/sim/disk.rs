@@ -44,10 +44,10 @@ pub(crate) enum Region {
 pub(crate) struct Io {
     thread: ThreadId,
     proc: ProcId,
-    host: HostId,
-    write: bool,
+    pub(crate) host: HostId,
+    pub(crate) write: bool,
     region: Region,
-    offset: usize,
+    pub(crate) offset: usize,
     data: Vec<u8>,
     /// It lands only where this is (COMPARE AND WRITE).
     expected: Option<Vec<u8>>,
@@ -55,17 +55,17 @@ pub(crate) struct Io {
     command: Option<Command>,
     answer: Option<Answer>,
     /// Its first byte has moved, or was refused.
-    judged: bool,
+    pub(crate) judged: bool,
     /// A reservation was against it.
     refused: bool,
     /// A preemption has ended it.
-    ended: bool,
+    pub(crate) ended: bool,
     /// It was not there.
     differs: bool,
     /// It hit a sector that cannot be read.
     failed: bool,
     /// Parts that did not move yet.
-    left: Vec<(usize, usize)>,
+    pub(crate) left: Vec<(usize, usize)>,
     /// The issuer has heard of it, or will not any more.
     returned: Option<bool>,
     /// The issuer has taken the result.
@@ -87,7 +87,7 @@ pub(crate) struct Disk {
     pub(crate) unreadable: BTreeSet<usize>,
     /// Who may write it.
     pub(crate) reservations: Reservations,
-    flying: BTreeMap<IoId, Io>,
+    pub(crate) flying: BTreeMap<IoId, Io>,
     next: IoId,
     /// Blocks (region, first byte) that something went wrong with, until they are written again.
     pub(crate) harmed: BTreeSet<(Region, usize)>,
@@ -335,30 +335,6 @@ impl World {
         self.oracle.writer = Some(host);
         self.look_at_landing(region);
         self.oracle.writer = None;
-    }
-
-    /// A host was preempted, by the command `by`: what of its I/O has reached the storage is ended before the answer, or has landed. The
-    /// rest comes when it comes, and is judged then.
-    pub(crate) fn end_io_of(&mut self, host: HostId, by: IoId) {
-        let theirs = |(id, io): &(&IoId, &Io)| io.host == host && io.write && !io.left.is_empty() && **id != by;
-        let ids: Vec<IoId> = self.disk.flying.iter().filter(theirs).map(|(id, _)| *id).collect();
-        for id in ids {
-            let ends = self.rng.one_in(2);
-            let io = &self.disk.flying[&id];
-            let (region, block, _) = self.disk.block_at(io.offset);
-            if !io.judged {
-                self.disk.flying.get_mut(&id).expect("it flies").ended = ends;
-            } else if ends && self.disk.may_harm(region, block) {
-                self.count("a torn write");
-                self.note(|w| format!("{}: its write at {block} ({region:?}) is ended half way", w.name(host)));
-                self.disk.flying.get_mut(&id).expect("it flies").ended = true;
-                self.disk.harmed.insert((region, block));
-            } else {
-                for (from, to) in io.left.clone() {
-                    self.move_bytes(id, from, to);
-                }
-            }
-        }
     }
 
     /// The issuer hears of its I/O.

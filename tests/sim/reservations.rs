@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use lockdriver::reservation::{Commands, Fault, Held, Key, Kind, Swap};
 use ondisk::{Incarnation, SlotIndex};
 
-use crate::disk::{Act, IoId, SimDevice, Taken};
+use crate::disk::{Act, Io, IoId, SimDevice, Taken};
 use crate::world::{HostId, World};
 
 /// A command.
@@ -163,6 +163,30 @@ impl World {
             self.end_io_of(victim, id);
         }
         self.disk.answer(id, answer);
+    }
+
+    /// A host was preempted, by the command `by`: what of its I/O has reached the storage is ended before the answer, or has landed. The
+    /// rest comes when it comes, and is judged then.
+    fn end_io_of(&mut self, host: HostId, by: IoId) {
+        let theirs = |(id, io): &(&IoId, &Io)| io.host == host && io.write && !io.left.is_empty() && **id != by;
+        let ids: Vec<IoId> = self.disk.flying.iter().filter(theirs).map(|(id, _)| *id).collect();
+        for id in ids {
+            let ends = self.rng.one_in(2);
+            let io = &self.disk.flying[&id];
+            let (region, block, _) = self.disk.block_at(io.offset);
+            if !io.judged {
+                self.disk.flying.get_mut(&id).expect("it flies").ended = ends;
+            } else if ends && self.disk.may_harm(region, block) {
+                self.count("a torn write");
+                self.note(|w| format!("{}: its write at {block} ({region:?}) is ended half way", w.name(host)));
+                self.disk.flying.get_mut(&id).expect("it flies").ended = true;
+                self.disk.harmed.insert((region, block));
+            } else {
+                for (from, to) in io.left.clone() {
+                    self.move_bytes(id, from, to);
+                }
+            }
+        }
     }
 
     /// Somebody was recorded as reaped by a header that a host wrote.
