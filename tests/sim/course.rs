@@ -120,6 +120,17 @@ impl World {
         course
     }
 
+    /// As a write that harms nothing whenever it lands; there are few commands, so they go wrong more often.
+    pub(crate) fn course_of_command(&mut self, host: HostId) -> Course {
+        let odds = self.plan.odds;
+        let oftener = |n: usize| if n == 0 { 0 } else { (n / 4).max(6) };
+        self.plan.odds.write_error = oftener(odds.write_error);
+        self.plan.odds.slow = oftener(odds.slow);
+        let course = self.course_of_write(host, Region::Word, 0);
+        self.plan.odds = odds;
+        course
+    }
+
     /// Another block than this one, of a structure that is whole.
     fn other_block(&mut self, region: Region, block: usize) -> Option<usize> {
         let g = &self.disk.geometry;

@@ -58,7 +58,13 @@ pub(crate) fn run(place: &Place) {
                     let world = place.shared.world();
                     world.name(place.host)
                 };
-                place.shared.world().note(|_| format!("{who}: no log-on: {failure}"));
+                let mut world = place.shared.world();
+                world.note(|_| format!("{who}: no log-on: {failure}"));
+                if failure.exit == ExitCode::Refused && world.plan.lock == ondisk::LockKind::Pr {
+                    // Its reservations are as they should be.
+                    world.fail(format!("{who} accuses the device: {}", failure.why));
+                }
+                drop(world);
                 if matches!(failure.exit, ExitCode::Refused | ExitCode::Damaged | ExitCode::Busy) {
                     break;
                 }
@@ -122,6 +128,10 @@ fn log_on(place: &Place) -> Result<Driver, Failure> {
         world.note(|w| {
             format!("{}: claimed as incarnation {} the {way} way", w.name(place.host), claimed.sector.incarnation)
         });
+        if !world.procs[place.proc].dead {
+            let before = Incarnation(claimed.sector.incarnation.0 - 1);
+            world.look_at_keys(place.host, place.slot, before, "is followed");
+        }
     }
     let session = Arc::new(Session::begin(parts, place.slot, &claimed)?);
     let made = furnish(place, &session, claimed.first_way);

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use lockdriver::check::ReadAt;
 use lockdriver::device::{BlockDevice, Durability};
-use lockdriver::reservation::{Commands, Fault, Held, Kind, Swap};
+use lockdriver::reservation::Commands;
 use ondisk::Geometry;
 
+use crate::reservations::{Answer, Command, Reservations};
 use crate::threads::{Shared, pause};
 use crate::world::{Event, HostId, ProcId, ThreadId, World};
 
@@ -43,19 +44,28 @@ pub(crate) enum Region {
 pub(crate) struct Io {
     thread: ThreadId,
     proc: ProcId,
-    host: HostId,
-    write: bool,
+    pub(crate) host: HostId,
+    pub(crate) write: bool,
     region: Region,
-    offset: usize,
+    pub(crate) offset: usize,
     data: Vec<u8>,
     /// It lands only where this is (COMPARE AND WRITE).
     expected: Option<Vec<u8>>,
+    /// It is no write but this, and what came of it.
+    command: Option<Command>,
+    answer: Option<Answer>,
+    /// Its first byte has moved, or was refused.
+    pub(crate) judged: bool,
+    /// A reservation was against it.
+    refused: bool,
+    /// A preemption has ended it.
+    pub(crate) ended: bool,
     /// It was not there.
     differs: bool,
     /// It hit a sector that cannot be read.
     failed: bool,
     /// Parts that did not move yet.
-    parts: usize,
+    pub(crate) left: Vec<(usize, usize)>,
     /// The issuer has heard of it, or will not any more.
     returned: Option<bool>,
     /// The issuer has taken the result.
@@ -75,7 +85,9 @@ pub(crate) struct Disk {
     pub(crate) bytes: Vec<u8>,
     /// Sectors that give an error until they are written.
     pub(crate) unreadable: BTreeSet<usize>,
-    flying: BTreeMap<IoId, Io>,
+    /// Who may write it.
+    pub(crate) reservations: Reservations,
+    pub(crate) flying: BTreeMap<IoId, Io>,
     next: IoId,
     /// Blocks (region, first byte) that something went wrong with, until they are written again.
     pub(crate) harmed: BTreeSet<(Region, usize)>,
@@ -84,7 +96,15 @@ pub(crate) struct Disk {
 impl Disk {
     /// A formatted disk.
     pub(crate) fn new(geometry: Geometry, bytes: Vec<u8>) -> Self {
-        Self { geometry, bytes, unreadable: BTreeSet::new(), flying: BTreeMap::new(), next: 0, harmed: BTreeSet::new() }
+        Self {
+            geometry,
+            bytes,
+            unreadable: BTreeSet::new(),
+            reservations: Reservations::default(),
+            flying: BTreeMap::new(),
+            next: 0,
+            harmed: BTreeSet::new(),
+        }
     }
 
     /// What lies at a byte, and the block's first byte and length.
@@ -127,6 +147,13 @@ impl Disk {
             Region::Slot => {
                 count < 3 && !self.harmed.iter().any(|(r, b)| *r == Region::Slot && near(*b, self.geometry.stride()))
             }
+        }
+    }
+
+    /// What the device answers to a command, if its issuer still waits.
+    pub(crate) fn answer(&mut self, id: IoId, answer: Answer) {
+        if let Some(io) = self.flying.get_mut(&id) {
+            io.answer = Some(answer);
         }
     }
 
@@ -174,23 +201,31 @@ impl ReadAt for Disk {
 
 impl World {
     fn submit(&mut self, proc: ProcId, act: Act, offset: u64) -> IoId {
-        let (len, write, data, expected) = match act {
-            Act::Read { len } => (len, false, Vec::new(), None),
-            Act::Write { data } => (data.len(), true, data, None),
-            Act::Exchange { expected, data } => (data.len(), true, data, Some(expected)),
+        let (len, data, expected, command) = match act {
+            Act::Read { len } => (len, Vec::new(), None, None),
+            Act::Write { data } => (data.len(), data, None, None),
+            Act::Exchange { expected, data } => (data.len(), data, Some(expected), None),
+            Act::Command(command) => (0, Vec::new(), None, Some(command)),
         };
+        let write = command.is_some() || !data.is_empty();
         let thread = self.running.expect("a simulated thread has the turn");
         let host = self.procs[proc].host;
         let at = usize::try_from(offset).expect("a small disk");
-        let (region, block, _) = self.disk.block_at(at);
+        let (region, block, _) = match command {
+            // As late as the word, and as harmless.
+            Some(_) => (Region::Word, 0, 0),
+            None => self.disk.block_at(at),
+        };
         let course = if self.is_tender(proc) {
             self.usual_course()
+        } else if command.is_some() {
+            self.course_of_command(host)
         } else if write {
             self.course_of_write(host, region, block)
         } else {
             self.course_of_read(host)
         };
-        if write {
+        if write && command.is_none() {
             self.look_at_submission(proc, region, at, &data);
             self.note(|w| {
                 let how = if course.ok { "" } else { ", gives an error" };
@@ -205,10 +240,11 @@ impl World {
         let id = self.disk.next;
         self.disk.next += 1;
         let parts = course.moves.len();
-        for (i, after) in course.moves.iter().enumerate() {
-            // Cut anywhere, not at sectors only.
-            let cut = |i: usize| if i == parts { len } else { (len * i / parts).next_multiple_of(8).min(len) };
-            self.at(self.now + after, Event::Moves { io: id, from: cut(i), to: cut(i + 1) });
+        // Cut anywhere, not at sectors only.
+        let cut = |i: usize| if i == parts { len } else { (len * i / parts).next_multiple_of(8).min(len) };
+        let left: Vec<(usize, usize)> = (0..parts).map(|i| (cut(i), cut(i + 1))).collect();
+        for ((from, to), after) in left.iter().copied().zip(&course.moves) {
+            self.at(self.now + after, Event::Moves { io: id, from, to });
         }
         self.at(self.now + course.returns, Event::Returns { io: id, ok: course.ok });
         let io = Io {
@@ -220,9 +256,14 @@ impl World {
             offset: course.astray.unwrap_or(at),
             data,
             expected,
+            command,
+            answer: None,
+            judged: false,
+            refused: false,
+            ended: false,
             differs: false,
             failed: false,
-            parts,
+            left,
             returned: None,
             taken: false,
             begun: self.now,
@@ -238,11 +279,12 @@ impl World {
         id
     }
 
-    /// Bytes move.
+    /// Bytes move, or a command is carried out.
     pub(crate) fn move_bytes(&mut self, id: IoId, from: usize, to: usize) {
         let Some(io) = self.disk.flying.get_mut(&id) else { return };
-        io.parts -= 1;
-        let (at, range) = (io.offset + from, io.offset + from..io.offset + to);
+        let Some(part) = io.left.iter().position(|part| *part == (from, to)) else { return };
+        io.left.swap_remove(part);
+        let range = io.offset + from..io.offset + to;
         if !io.write {
             let sectors = range.start / SECTOR..range.end.div_ceil(SECTOR);
             io.failed |= self.disk.unreadable.range(sectors).next().is_some();
@@ -255,16 +297,33 @@ impl World {
             }
             return;
         }
-        let bytes = io.data[from..to].to_vec();
-        io.differs = io.expected.as_ref().is_some_and(|expected| *expected != self.disk.bytes[range]);
-        let (harmful, whole, host, differs) = (io.harmful, io.parts == 0, io.host, io.differs);
+        if !std::mem::replace(&mut io.judged, true) {
+            io.refused = io.command.is_none() && !io.ended && !self.disk.reservations.may_write(io.host);
+        }
+        let (ended, refused, host, command) = (io.ended, io.refused, io.host, io.command);
+        io.differs = !refused && io.expected.as_ref().is_some_and(|expected| *expected != self.disk.bytes[range]);
+        if refused && io.left.is_empty() {
+            self.count("a write is refused");
+            self.note(|w| format!("{}: its write is refused", w.name(host)));
+        } else if let Some(command) = command.filter(|_| !ended) {
+            self.carry_out(id, host, command);
+        } else if !ended && !refused {
+            self.land_part(id, from, to);
+        }
         // Whoever stalls takes the result of a write that failed and landed late after that.
-        if whole && (io.taken || self.procs[io.proc].dead) {
+        let Some(io) = self.disk.flying.get(&id) else { return };
+        if io.left.is_empty() && (io.taken || self.procs[io.proc].dead) {
             self.disk.flying.remove(&id);
         }
-        if differs {
+    }
+
+    fn land_part(&mut self, id: IoId, from: usize, to: usize) {
+        let io = &self.disk.flying[&id];
+        if io.differs {
             return;
         }
+        let (at, bytes) = (io.offset + from, io.data[from..to].to_vec());
+        let (harmful, whole, host) = (io.harmful, io.left.is_empty(), io.host);
         let (region, block, _) = self.disk.block_at(at);
         self.disk.put(at, &bytes);
         if harmful {
@@ -273,16 +332,18 @@ impl World {
         } else if whole {
             self.disk.harmed.remove(&(region, block));
         }
+        self.oracle.writer = Some(host);
         self.look_at_landing(region);
+        self.oracle.writer = None;
     }
 
     /// The issuer hears of its I/O.
     pub(crate) fn return_io(&mut self, id: IoId, ok: bool) {
         let Some(io) = self.disk.flying.get_mut(&id) else { return };
-        io.returned = Some(ok && !io.failed);
+        io.returned = Some(ok && !io.failed && !io.ended);
         let (thread, proc) = (io.thread, io.proc);
         if self.procs[proc].dead {
-            if io.parts == 0 || !io.write {
+            if io.left.is_empty() || !io.write {
                 self.disk.flying.remove(&id);
             }
             return;
@@ -295,7 +356,7 @@ impl World {
         let ids: Vec<IoId> = self.disk.flying.iter().filter(|(_, io)| io.host == host).map(|(id, _)| *id).collect();
         for id in ids {
             let io = &self.disk.flying[&id];
-            let (write, whole, region, at, len) = (io.write, io.parts == 1, io.region, io.offset, io.data.len());
+            let (write, whole, region, at, len) = (io.write, io.left.len() == 1, io.region, io.offset, io.data.len());
             let (_, block, _) = self.disk.block_at(at);
             match self.rng.below(3) {
                 _ if !write => drop(self.disk.flying.remove(&id)),
@@ -319,17 +380,17 @@ impl World {
         let io = self.disk.flying.get_mut(&id)?;
         let ok = io.returned?;
         io.taken = true;
-        let differs = io.differs;
+        let (differs, refused, answer) = (io.differs, io.refused, io.answer.take());
         let data = if io.write { Vec::new() } else { std::mem::take(&mut io.data) };
-        if io.parts == 0 || !io.write {
+        if io.left.is_empty() || !io.write {
             self.disk.flying.remove(&id);
         }
-        Some(Taken { ok, data, differs })
+        Some(Taken { ok, data, differs, refused, answer })
     }
 }
 
 /// What is asked of the disk.
-enum Act {
+pub(crate) enum Act {
     Read {
         len: usize,
     },
@@ -341,13 +402,16 @@ enum Act {
         expected: Vec<u8>,
         data: Vec<u8>,
     },
+    Command(Command),
 }
 
 /// What an issuer hears.
-struct Taken {
+pub(crate) struct Taken {
     ok: bool,
     data: Vec<u8>,
-    differs: bool,
+    pub(crate) differs: bool,
+    refused: bool,
+    pub(crate) answer: Option<Answer>,
 }
 
 /// The control volume, as one process reaches it.
@@ -361,7 +425,7 @@ pub(crate) struct SimDevice {
 }
 
 impl SimDevice {
-    fn run(&self, act: Act, offset: u64) -> io::Result<Taken> {
+    pub(crate) fn run(&self, act: Act, offset: u64) -> io::Result<Taken> {
         if self.shared.world().procs[self.proc].dead {
             // Its threads run out in turn, also one that never rests.
             pause(&self.shared, None, false);
@@ -379,6 +443,7 @@ impl SimDevice {
                 return Err(io::Error::other("the process is dead"));
             }
             match world.take_result(id) {
+                Some(taken) if taken.ok && taken.refused => return Err(io::Error::from_raw_os_error(libc::EBADE)),
                 Some(taken) if taken.ok => return Ok(taken),
                 Some(_) => return Err(io::Error::other("an I/O error")),
                 None => {}
@@ -424,54 +489,5 @@ impl BlockDevice for SimDevice {
             return Err(io::Error::other("the process is dead"));
         }
         Ok(())
-    }
-}
-
-/// It has no reservations.
-fn no_reservations<T>() -> Result<T, Fault> {
-    Err(Fault::Unsupported("the simulated disk has no reservations".to_owned()))
-}
-
-impl Commands for SimDevice {
-    fn register(&self, _old: u64, _new: u64) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn register_anyhow(&self, _new: u64) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn reserve(&self, _key: u64, _kind: Kind) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn release(&self, _key: u64, _kind: Kind) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn preempt(&self, _own: u64, _victim: u64, _kind: Kind) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn clear(&self, _own: u64) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn keys(&self) -> Result<Vec<u64>, Fault> {
-        no_reservations()
-    }
-
-    fn reservation(&self) -> Result<Option<Held>, Fault> {
-        no_reservations()
-    }
-
-    fn write_nothing(&self) -> Result<(), Fault> {
-        no_reservations()
-    }
-
-    fn compare_and_write(&self, offset: u64, expected: &[u8], new: &[u8]) -> Result<Swap, Fault> {
-        let act = Act::Exchange { expected: expected.to_vec(), data: new.to_vec() };
-        let taken = self.run(act, offset)?;
-        Ok(if taken.differs { Swap::Differs } else { Swap::Done })
     }
 }

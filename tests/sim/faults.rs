@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::disk::Region;
+use crate::host_key::KeyRoom;
 use crate::rng::nanos;
 use crate::world::{Event, HostId, ProcId, World};
 
@@ -305,6 +306,7 @@ impl World {
             deadline.end();
         }
         self.end_commands(proc);
+        self.hosts[host].key.forget(proc);
         if self.hosts[host].daemon == Some(proc) {
             self.hosts[host].daemon = None;
         }
@@ -317,6 +319,7 @@ impl World {
             self.kill(proc);
         }
         self.hosts[host].guardian = None;
+        self.hosts[host].key = KeyRoom::default();
         self.hosts[host].doubts = (Duration::ZERO, Duration::ZERO);
         self.hosts[host].tender_until = 0;
         self.lose_gates(host);

@@ -7,6 +7,7 @@ mod daemon;
 mod disk;
 mod faults;
 mod guardian;
+mod host_key;
 mod jobs;
 mod many;
 mod mutants;
@@ -14,6 +15,7 @@ mod oracle;
 mod people;
 mod place;
 mod plan;
+mod reservations;
 mod rng;
 mod run;
 #[cfg(test)]
@@ -28,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use many::{Kind, Range};
+use plan::Lock;
 use weather::Weather;
 
 /// Runs volctl's clients on a simulated shared disk
@@ -62,6 +65,9 @@ struct RunArgs {
     /// What goes wrong most; else each seed says itself
     #[arg(long)]
     weather: Option<Weather>,
+    /// How the control volume is locked; else each seed says itself
+    #[arg(long)]
+    lock: Option<Lock>,
     /// How many runs at once; else as many as there are processors
     #[arg(long)]
     jobs: Option<usize>,
@@ -77,6 +83,9 @@ struct ReplayArgs {
     /// As for `run`; else with a rule taken out the weather in which that is looked for
     #[arg(long)]
     weather: Option<Weather>,
+    /// As for `run`; else with a rule taken out the one with which that is looked for
+    #[arg(long)]
+    lock: Option<Lock>,
     /// With this rule taken out
     #[arg(long)]
     mutant: Option<String>,
@@ -103,11 +112,11 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let done = match Cli::parse().verb {
         Verb::Run(args) => {
-            let kind = Kind { clients: args.clients, weather: args.weather };
+            let kind = Kind { clients: args.clients, weather: args.weather, lock: args.lock };
             many::run(&Range { from: args.from, seeds: args.seeds, kind, jobs: args.jobs })
         }
         Verb::Replay(args) => {
-            let kind = Kind { clients: args.clients, weather: args.weather };
+            let kind = Kind { clients: args.clients, weather: args.weather, lock: args.lock };
             many::replay(args.seed, kind, args.mutant.as_deref())
         }
         Verb::Mutants(args) => many::mutants(args.seeds, args.only.as_deref(), args.weather, args.jobs),

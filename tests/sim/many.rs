@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::mutants::{ALL, Mutant};
-use crate::plan::Plan;
+use crate::oracle::Waits;
+use crate::plan::{Lock, Plan};
 use crate::run::{Outcome, run as run_plan};
 use crate::weather::Weather;
 
@@ -16,6 +17,7 @@ use crate::weather::Weather;
 pub(crate) struct Kind {
     pub(crate) clients: Option<u8>,
     pub(crate) weather: Option<Weather>,
+    pub(crate) lock: Option<Lock>,
 }
 
 /// Which seeds.
@@ -33,6 +35,7 @@ struct Sum {
     counts: BTreeMap<&'static str, u64>,
     commits: u64,
     grants: u64,
+    waits: Waits,
     time: Duration,
 }
 
@@ -40,6 +43,9 @@ pub(crate) fn plan(seed: u64, kind: Kind, mutant: Option<&Mutant>) -> Plan {
     // Of a mutant, few clients: they meet as often as many, and a run costs less.
     let clients = kind.clients.or(mutant.map(|_| 3));
     let mut plan = Plan::of(seed, clients.map(usize::from), kind.weather.or(mutant.map(|m| m.weather)));
+    if let Some(lock) = kind.lock.or(mutant.and_then(|m| m.lock)) {
+        plan.lock = lock.kind();
+    }
     if let Some(mutant) = mutant {
         (mutant.apply)(&mut plan);
     }
@@ -79,6 +85,7 @@ pub(crate) fn run(range: &Range) -> bool {
         }
         sum.commits += outcome.commits;
         sum.grants += outcome.grants;
+        sum.waits.add(&outcome.waits);
         sum.time += outcome.time;
         if let Some(broken) = outcome.broken {
             println!("seed {seed}: {broken}");
@@ -101,6 +108,7 @@ pub(crate) fn run(range: &Range) -> bool {
         sum.grants,
         sum.broken.len()
     );
+    println!("turns of others before the own: {}", sum.waits);
     if let Some((seed, _)) = sum.broken.iter().min() {
         println!("`make sim SEED={seed}` tells that run event by event");
     }
@@ -128,7 +136,7 @@ pub(crate) fn replay(seed: u64, kind: Kind, mutant: Option<&str>) -> bool {
 pub(crate) fn mutants(seeds: u64, only: Option<&str>, weather: Option<Weather>, jobs: Option<usize>) -> bool {
     let begun = Instant::now();
     let mut missed = Vec::new();
-    let kind = Kind { clients: None, weather };
+    let kind = Kind { weather, ..Kind::default() };
     println!("{:<40} {:>6}  what was noticed", "rule taken out", "seed");
     for mutant in ALL.iter().filter(|m| only.is_none_or(|part| m.name.contains(part))) {
         let first = Mutex::new(None::<(u64, String)>);

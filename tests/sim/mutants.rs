@@ -3,7 +3,7 @@
 //! Not every rule is here. Many guard what another guards too, or need one moment in millions: those are brought out by the
 //! traces and the model, which take moments as they like (`docs/traces.md`).
 
-use crate::plan::Plan;
+use crate::plan::{Lock, Plan};
 use crate::weather::Weather;
 
 /// A deliberate break.
@@ -14,17 +14,22 @@ pub(crate) struct Mutant {
     pub(crate) what: &'static str,
     /// The weather in which it is looked for.
     pub(crate) weather: Weather,
+    /// The lock with which it is looked for; else each seed says itself.
+    pub(crate) lock: Option<Lock>,
     /// Breaks it.
     pub(crate) apply: fn(&mut Plan),
 }
 
 macro_rules! mutants {
-    ($($weather:ident $group:ident . $($field:ident).+ : $what:literal),+ $(,)?) => {
+    (@lock) => { None };
+    (@lock $lock:ident) => { Some(Lock::$lock) };
+    ($($weather:ident $(($lock:ident))? $group:ident . $($field:ident).+ : $what:literal),+ $(,)?) => {
         /// All of them.
         pub(crate) const ALL: &[Mutant] = &[$(Mutant {
             name: concat!(stringify!($group), $(".", stringify!($field)),+),
             what: $what,
             weather: Weather::$weather,
+            lock: mutants!(@lock $($lock)?),
             apply: |plan| plan.$group.$($field).+ = false,
         }),+];
     };
@@ -59,4 +64,8 @@ mutants! {
     Snapshots switches.retired_is_heeded: "a retired generation is taken",
     Snapshots switches.retired_before_delete: "holds are looked at before retiring",
     Writes switches.generation_names_its_grant: "generations count on from an old page",
+    Writes(Pr) rules.victim_goes_first: "somebody is recorded as reaped who may still write",
+    Writes(Pr) rules.expelled_is_looked_at: "a preemption of unknown result is taken for done",
+    Mixed(Pr) rules.registers_anew: "a host that is still registered does not replace its key",
+    Mixed(Pr) rules.accused_when_guarded: "one write that is let through makes a device worthless",
 }

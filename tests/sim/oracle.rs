@@ -1,13 +1,15 @@
 //! What must hold at every moment (section 2 of the design), judged from outside: from the bytes on the medium and from
 //! what kernels do, never from what a client believes.
 
-use ondisk::{CellId, CommitNo, Generation, GrantState, ReadersPolicy, SlotIndex, TableHeader, VolumeTable, elect};
+use ondisk::{
+    CellId, CommitNo, Generation, GrantState, LockKind, ReadersPolicy, SlotIndex, TableHeader, VolumeTable, elect,
+};
 
 use lockdriver::tables::cells;
 
 use crate::disk::Region;
 use crate::volumes::{GateId, kind};
-use crate::world::{ProcId, World};
+use crate::world::{HostId, ProcId, World};
 
 /// What the oracle remembers.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(crate) struct Oracle {
     pub(crate) header: Option<TableHeader>,
     /// The volumes' tables under that header.
     pub(crate) tables: Vec<Option<VolumeTable>>,
+    /// The highest commit that could be elected at any time.
+    top: CommitNo,
     /// The highest commit that was acknowledged.
     pub(crate) acknowledged: CommitNo,
     /// The highest epoch under which somebody was inside.
@@ -24,8 +28,59 @@ pub(crate) struct Oracle {
     pub(crate) commits: u64,
     /// How many grants came into being.
     pub(crate) grants: u64,
+    /// Whose write lands just now.
+    pub(crate) writer: Option<HostId>,
+    /// How long clients waited before the semaphore.
+    pub(crate) waits: Waits,
     /// The epoch of the newest grant of each volume.
     last_grant: Vec<u64>,
+}
+
+/// How many turns others had between the begin of a client's wait and its own turn.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Waits {
+    /// Turns.
+    pub(crate) turns: u64,
+    /// Turns of others before them, all together.
+    before: u64,
+    /// The longest wait.
+    pub(crate) longest: u64,
+    /// The longest after trouble was over.
+    calm: u64,
+    /// Waits that ended without a turn, though the login went on.
+    vain: u64,
+}
+
+impl Waits {
+    /// A turn came.
+    fn turn(&mut self, before: u64, calm: bool) {
+        self.turns += 1;
+        self.before += before;
+        self.longest = self.longest.max(before);
+        self.calm = self.calm.max(if calm { before } else { 0 });
+    }
+
+    /// A wait was in vain.
+    pub(crate) fn vain(&mut self) {
+        self.vain += 1;
+    }
+
+    /// Together with another run's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.turns += other.turns;
+        self.before += other.before;
+        self.longest = self.longest.max(other.longest);
+        self.calm = self.calm.max(other.calm);
+        self.vain += other.vain;
+    }
+}
+
+impl std::fmt::Display for Waits {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mean = self.before as f64 / self.turns.max(1) as f64;
+        let Self { turns, longest, calm, vain, .. } = self;
+        write!(out, "{mean:.2} of {turns}, at most {longest}, {calm} after trouble; {vain} waited in vain")
+    }
 }
 
 impl World {
@@ -36,7 +91,9 @@ impl World {
         let live = process.deadline.as_ref().is_some_and(|d| d.get(now).is_live());
         let who = self.name(process.host);
         if process.claiming {
-            if region != Region::Slot {
+            // Before it registers, a client tries whether it may write.
+            let tries = region == Region::Word && self.plan.lock == LockKind::Pr;
+            if region != Region::Slot && !tries {
                 self.fail(format!("{who} writes {region:?} before its claim stands"));
             }
             return;
@@ -114,7 +171,11 @@ impl World {
         }
         self.oracle.commits += 1;
         self.note(|_| format!("the tables are at commit {}", header.commit));
-        if header.commit > before.commit {
+        let top = self.oracle.top;
+        self.oracle.top = top.max(header.commit);
+        // A late header of somebody whose commit was never acknowledged may come between the two copies of a commit.
+        let came_between = header.commit <= top && before.commit > self.oracle.acknowledged;
+        if header.commit > before.commit && !came_between {
             for (i, (new, old)) in header.cells.iter().zip(&before.cells).enumerate() {
                 if new != old && new.commit.epoch != header.commit.epoch {
                     self.fail(format!("commit {} takes cell {i} back to {}", header.commit, new.commit));
@@ -133,6 +194,7 @@ impl World {
 
     fn look_at_reaping(&mut self, slot: SlotIndex, upto: ondisk::Incarnation) {
         self.note(|_| format!("{slot} is reaped up to incarnation {upto}"));
+        self.look_at_expulsion(slot, upto);
         for proc in 0..self.procs.len() {
             let process = &self.procs[proc];
             let Some((own, incarnation)) = process.login else { continue };
@@ -163,8 +225,10 @@ impl World {
         }
     }
 
-    /// Somebody is inside the semaphore.
-    pub(crate) fn look_at_entry(&mut self, proc: ProcId, epoch: u64) {
+    /// Somebody is inside the semaphore, who began to wait after so many turns of all.
+    pub(crate) fn look_at_entry(&mut self, proc: ProcId, epoch: u64, since: u64) {
+        let (before, calm) = (self.oracle.waits.turns - since, self.calm);
+        self.oracle.waits.turn(before, calm);
         let who = self.name(self.procs[proc].host);
         self.note(|_| format!("{who}: inside with epoch {epoch}"));
         let last = self.oracle.inside;

@@ -1,5 +1,6 @@
 //! Where a simulated daemon runs, and the transactions that it makes there, with the oracle beside them.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -134,10 +135,23 @@ pub(crate) fn transact(place: &Place, session: &Session, op: &TableOp) -> Result
 type Decide<'d> = dyn FnMut(ops::Actor, &Seen<'_>) -> Result<Option<Change>, Failure> + 'd;
 
 fn watched(place: &Place, session: &Session, decide: &mut Decide<'_>) -> Result<OpDone, Failure> {
-    let done = session.transact_unless(&|| place.is_dead(), &mut |actor, world: &Seen<'_>| {
-        place.shared.world().look_at_entry(place.proc, actor.epoch);
+    let begun = Cell::new(None);
+    let entered = Cell::new(false);
+    // Asked first when the wait begins.
+    let stop = || {
+        let world = place.shared.world();
+        begun.set(begun.get().or(Some(world.oracle.waits.turns)));
+        world.procs[place.proc].dead
+    };
+    let done = session.transact_unless(&stop, &mut |actor, world: &Seen<'_>| {
+        let since = begun.get().expect("it has waited");
+        entered.set(true);
+        place.shared.world().look_at_entry(place.proc, actor.epoch, since);
         decide(actor, world)
     });
+    if done.is_err() && !entered.get() && session.is_live() && !place.is_dead() {
+        place.shared.world().oracle.waits.vain();
+    }
     if let Ok(OpDone::Committed { .. }) = done {
         let commit = session.look(|world| world.tables.header.commit);
         if let (Ok(commit), false) = (commit, place.is_dead()) {

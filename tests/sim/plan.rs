@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use ondisk::{LockKind, ReadersPolicy, Timings};
 use volctl::control::rules::Rules;
 use volctl::engine::Switches;
@@ -15,6 +16,28 @@ const NAMES: [&str; 8] = ["alice", "bob", "carol", "dave", "erin", "frank", "gra
 /// The name of a client.
 pub(crate) fn name(client: usize) -> &'static str {
     NAMES[client]
+}
+
+/// How the control volume is locked, of what is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Lock {
+    /// By reads and writes alone.
+    Bakery,
+    /// With COMPARE AND WRITE.
+    Caw,
+    /// With persistent reservations.
+    Pr,
+}
+
+impl Lock {
+    /// As the superblock names it.
+    pub(crate) fn kind(self) -> LockKind {
+        match self {
+            Self::Bakery => LockKind::Bakery,
+            Self::Caw => LockKind::Caw,
+            Self::Pr => LockKind::Pr,
+        }
+    }
 }
 
 /// How often things go wrong. Each number is "once in so many"; 0 is never.

@@ -16,7 +16,8 @@ use ondisk::{
 
 use crate::daemon;
 use crate::disk::{Disk, Region};
-use crate::oracle::Oracle;
+use crate::host_key::KeyRoom;
+use crate::oracle::{Oracle, Waits};
 use crate::place::Place;
 use crate::plan::{Plan, name};
 use crate::rng::Rng;
@@ -46,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) commits: u64,
     /// Grants.
     pub(crate) grants: u64,
+    /// How long clients waited before the semaphore.
+    pub(crate) waits: Waits,
     /// Simulated time.
     pub(crate) time: Duration,
 }
@@ -63,6 +66,7 @@ pub(crate) fn run(plan: Plan, traced: bool) -> Outcome {
         counts: std::mem::take(&mut world.counts),
         commits: world.oracle.commits,
         grants: world.oracle.grants,
+        waits: world.oracle.waits,
         time: Duration::from_nanos(world.now),
     }
 }
@@ -271,7 +275,8 @@ fn make_world(plan: Plan, traced: bool) -> World {
     let clients = u16::try_from(plan.clients).expect("few clients");
     let count = u16::try_from(plan.volumes.len()).expect("few volumes");
     let geometry = Geometry::plan(Uuid::from_u128(7), clients, count, 512, 1 << 20).expect("a small plan");
-    let geometry = if plan.lock == LockKind::Caw { geometry.with_semaphore().expect("a small plan") } else { geometry };
+    let word = matches!(plan.lock, LockKind::Caw | LockKind::Pr);
+    let geometry = if word { geometry.with_semaphore().expect("a small plan") } else { geometry };
     let superblock = geometry.superblock(plan.lock, plan.timings, Label::default(), 0);
     let mut bytes = vec![0; usize::try_from(geometry.total()).expect("a small disk")];
     for step in format(&geometry, &superblock, None) {
@@ -330,6 +335,7 @@ fn populate(world: &mut World) {
             starting: false,
             tender_until: 0,
             paused_last: 0,
+            key: KeyRoom::default(),
             retired: false,
             unmounted: Vec::new(),
         });

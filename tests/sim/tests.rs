@@ -2,29 +2,39 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
+
 use crate::many::{Kind, plan};
 use crate::mutants::ALL;
-use crate::plan::Plan;
-use crate::run::run;
+use crate::plan::{Lock, Plan};
+use crate::run::{Outcome, run};
 use crate::weather::Weather;
 
-/// Seeds that once failed, each with a word on why: `fixtures/seeds.txt`.
+/// Seeds that once failed, each with a word on why, and before that the lock if it was not the seed's own: `fixtures/seeds.txt`.
 const ONCE_FAILED: &str = include_str!("../../fixtures/seeds.txt");
 
-fn seeds() -> impl Iterator<Item = (u64, &'static str)> {
+fn seeds() -> impl Iterator<Item = (u64, Option<Lock>, &'static str)> {
     let lines = ONCE_FAILED.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     lines.map(|line| {
         let (seed, why) = line.split_once(' ').unwrap_or((line, ""));
-        (seed.parse().unwrap(), why)
+        let named = why.split_once(' ').and_then(|(word, why)| Some((Lock::from_str(word, false).ok()?, why)));
+        let (lock, why) = named.map_or((None, why), |(lock, why)| (Some(lock), why));
+        (seed.parse().unwrap(), lock, why)
     })
+}
+
+fn outcome(seed: u64, clients: Option<u8>, lock: Option<Lock>) -> Outcome {
+    run(plan(seed, Kind { clients, lock, weather: None }, None), false)
 }
 
 #[test]
 fn a_few_seeds_break_no_promise() {
-    for seed in 0..4 {
-        let outcome = run(Plan::of(seed, Some(3), None), false);
-        assert_eq!(outcome.broken, None, "seed {seed}");
-        assert!(outcome.commits > 0, "seed {seed}: something happened");
+    for lock in [None, Some(Lock::Pr)] {
+        for seed in 0..4 {
+            let outcome = outcome(seed, Some(3), lock);
+            assert_eq!(outcome.broken, None, "seed {seed}, {lock:?}");
+            assert!(outcome.commits > 0, "seed {seed}, {lock:?}: something happened");
+        }
     }
 }
 
@@ -37,9 +47,9 @@ fn one_seed_is_one_run_for_ever() {
 
 #[test]
 fn seeds_that_once_failed_are_mended() {
-    for (seed, why) in seeds() {
+    for (seed, lock, why) in seeds() {
         for clients in [None, Some(8)] {
-            assert_eq!(run(Plan::of(seed, clients, None), false).broken, None, "seed {seed}: {why}");
+            assert_eq!(outcome(seed, clients, lock).broken, None, "seed {seed}, {lock:?}: {why}");
         }
     }
 }
@@ -63,6 +73,37 @@ fn who_waits_at_log_on_for_an_unreadable_slot_holds_up_nobody() {
     let waits = &outcome.trace[at("bob: claimed as")..at("bob: LogOn")];
     let commits = waits.iter().filter(|line| line.contains("the tables are at commit")).count();
     assert!(commits > 10, "alice goes on: {commits}");
+}
+
+/// Eight clients that want in again and again: whoever begins to wait has at most one turn of each other before its own, and those who were
+/// under way when it began. With `pr` as with the bakery, whose queue it is.
+#[test]
+fn nobody_waits_for_longer_than_a_turn_of_each_other_and_those_under_way() {
+    for lock in [Lock::Bakery, Lock::Pr] {
+        let plan = Plan {
+            lock: lock.kind(),
+            strangers: Some(0),
+            faults: Vec::new(),
+            odds: Default::default(),
+            stalls: 0,
+            clerks: Duration::from_millis(1),
+            ..Plan::of(5, Some(8), Some(Weather::Mixed))
+        };
+        let outcome = run(plan, false);
+        assert_eq!(outcome.broken, None);
+        assert!(outcome.waits.turns > 1000, "{lock:?}: there is a crowd: {}", outcome.waits);
+        assert!(outcome.waits.longest <= 2 * 7, "{lock:?}: {}", outcome.waits);
+    }
+}
+
+#[test]
+fn on_pr_hosts_are_thrown_out_and_what_they_still_write_is_refused() {
+    let kind = Kind { clients: Some(3), weather: Some(Weather::Writes), lock: Some(Lock::Pr) };
+    let runs: Vec<Outcome> = (0..6).map(|seed| run(plan(seed, kind, None), false)).collect();
+    assert!(runs.iter().all(|run| run.broken.is_none()));
+    for what in ["a host is thrown out", "a write is refused"] {
+        assert!(runs.iter().any(|run| run.counts.contains_key(what)), "{what}");
+    }
 }
 
 #[test]

@@ -6,9 +6,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ondisk::Uuid;
+use volctl::control::host_key::HostKey;
 use volctl::control::machine::{Joiner, Machine};
 use volctl::wire::outcome::Failure;
 
+use crate::host_key::SimKey;
 use crate::rng::nanos;
 use crate::world::{Event, ProcId, World};
 
@@ -122,6 +125,10 @@ impl Machine for SimMachine {
         };
         pause(&self.shared, until, true);
         true
+    }
+
+    fn host_key(&self, _table: Uuid) -> std::io::Result<Box<dyn HostKey>> {
+        Ok(Box::new(SimKey::new(Self { shared: self.shared.clone(), proc: self.proc })))
     }
 }
 

@@ -12,6 +12,7 @@ use volctl::engine::{Command, CommandId};
 use crate::disk::{Disk, IoId};
 use crate::faults::Fault;
 use crate::guardian::Guardian;
+use crate::host_key::KeyRoom;
 use crate::oracle::Oracle;
 use crate::plan::Plan;
 use crate::rng::Rng;
@@ -89,6 +90,8 @@ pub(crate) struct Host {
     pub(crate) tender_until: u64,
     /// It may not be paused by its hypervisor before.
     pub(crate) paused_last: u64,
+    /// What its run directory says of its registration on the control volume.
+    pub(crate) key: KeyRoom,
     /// No daemon is started here any more.
     pub(crate) retired: bool,
     /// The user took these away.

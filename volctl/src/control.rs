@@ -7,6 +7,7 @@ pub mod admin_login;
 pub mod beater;
 pub mod claim;
 pub mod host;
+pub mod host_key;
 pub mod machine;
 pub mod maintain;
 pub mod membership;

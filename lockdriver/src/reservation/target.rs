@@ -25,6 +25,10 @@ pub struct Lies {
     pub no_compare: bool,
     /// Another host throws out whoever reserves next, just before that.
     pub preempted_before_reserve: bool,
+    /// Another host throws out whoever registers next, just before that.
+    pub preempted_before_register: bool,
+    /// So many times it does not tell its keys.
+    pub silent: u8,
     /// All registrants leave just before the next write.
     pub all_leave_before_write: bool,
     /// Whoever is thrown out next registers anew at once.
@@ -113,6 +117,9 @@ impl Path {
 impl Commands for Path {
     fn register(&self, old: u64, new: u64) -> Result<(), Fault> {
         let mut state = self.known()?;
+        if std::mem::take(&mut state.lies.preempted_before_register) {
+            state.gone(self.host);
+        }
         if state.registered.get(&self.host).copied().unwrap_or(0) != old {
             return Err(Fault::Conflict);
         }
@@ -187,7 +194,12 @@ impl Commands for Path {
     }
 
     fn keys(&self) -> Result<Vec<u64>, Fault> {
-        Ok(self.known()?.registered.values().copied().collect())
+        let mut state = self.known()?;
+        if let Some(less) = state.lies.silent.checked_sub(1) {
+            state.lies.silent = less;
+            return Err(Fault::Unknown("no answer".to_owned()));
+        }
+        Ok(state.registered.values().copied().collect())
     }
 
     fn reservation(&self) -> Result<Option<Held>, Fault> {

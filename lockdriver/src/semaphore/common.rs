@@ -28,8 +28,8 @@ pub(super) struct Common {
     written_at: Duration,
     torn_since: Option<Duration>,
     doubt: Option<Doubt>,
-    /// The write under way is the one that ends a doubt.
-    rewriting: bool,
+    /// The write under way is the one that ends this doubt.
+    rewriting: Option<Doubt>,
 }
 
 /// What a poll allows.
@@ -50,7 +50,7 @@ impl Common {
             written_at: Duration::ZERO,
             torn_since: None,
             doubt: None,
-            rewriting: false,
+            rewriting: None,
         }
     }
 
@@ -77,12 +77,11 @@ impl Common {
 
     /// The write that was to end a doubt returned; None if the last write was another one.
     pub(super) fn rewritten(&mut self, result: WriteResult, now: Duration) -> Option<Step> {
-        if !std::mem::take(&mut self.rewriting) {
-            return None;
-        }
+        let ended = self.rewriting.take()?;
         self.written(result, now);
         Some(match (result, &mut self.doubt) {
-            (WriteResult::Stable, Some(doubt)) => {
+            // Not a doubt that came up meanwhile: what that one is about may land after this write.
+            (WriteResult::Stable, Some(doubt)) if *doubt == ended => {
                 doubt.rewritten = true;
                 Step::Poll
             }
@@ -91,7 +90,7 @@ impl Common {
     }
 
     pub(super) fn is_rewriting(&self) -> bool {
-        self.rewriting
+        self.rewriting.is_some()
     }
 
     /// What must hold of every poll before it is acted on.
@@ -151,8 +150,8 @@ impl Common {
                 Some(Step::WaitThenPoll(self.params.margin))
             }
             Some(doubt) if now < doubt.until => Some(Step::WaitThenPoll(doubt.until - now)),
-            Some(_) => {
-                self.rewriting = true;
+            Some(doubt) => {
+                self.rewriting = Some(doubt);
                 Some(self.write(self.fields, true))
             }
         }

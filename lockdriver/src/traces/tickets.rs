@@ -148,6 +148,29 @@ fn after_an_unknown_write_margin_passes_and_the_slot_is_written_and_read_back() 
     assert!(matches!(a.run(&mut bench, at(4.8)), Step::Entered(_)));
 }
 
+/// A client waited out a beat of unknown result. Another beat failed just then, and the semaphore heard of it between its decision to
+/// write the slot again and that write. The write ended the new doubt as well; the second beat landed a second later, over the ticket with
+/// which the client was inside, and the next one drew a smaller number. (Found by the simulator.)
+#[test]
+fn a_beat_that_fails_while_a_doubt_is_being_ended_is_waited_out_for_itself() {
+    let mut bench = Bench::new(2);
+    let mut a = Client::new(&mut bench, 0, 1, Rules::ALL);
+    a.begin(at(0.0));
+    a.step = a.bakery.slot_written(WriteResult::Unknown, at(0.0));
+    assert_eq!(*a.advance(&mut bench, at(0.1)), Step::WaitThenPoll(MARGIN - at(0.1)));
+    let lost = a.next_sector();
+    assert!(matches!(a.advance(&mut bench, at(4.1)), Step::WriteSlot { .. }));
+    assert_eq!(a.bakery.beat_unknown(at(4.2)), None, "not inside: no reason to end");
+    a.run(&mut bench, at(4.3));
+    assert!(!a.inside(), "the second beat may land until 8.2");
+    bench.write_slot(a.me.slot, &lost);
+    a.advance(&mut bench, at(8.1));
+    assert!(matches!(a.step, Step::WaitThenPoll(_)), "{:?}", a.step);
+    a.advance(&mut bench, at(8.3));
+    a.run(&mut bench, at(8.4));
+    assert!(a.inside());
+}
+
 #[test]
 fn an_unknown_beat_inside_ends_the_incarnation() {
     let mut bench = Bench::new(2);

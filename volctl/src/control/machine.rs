@@ -9,7 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use lockdriver::sys::{clock, process};
+use ondisk::Uuid;
 
+use super::host::run_dir;
+use super::host_key::{HostKey, KeyFiles};
 use crate::wire::outcome::Failure;
 
 /// Waits until a thread has ended.
@@ -36,6 +39,11 @@ pub trait Machine: Debug + Send + Sync {
     /// What is waited for is not there yet (`again`: still not): lets the other threads run, at most until `until`. False:
     /// threads block here by themselves, and this one may, too.
     fn give_way(&self, until: Option<Duration>, again: bool) -> bool;
+    /// The key by which this computer is registered on a control volume.
+    ///
+    /// # Errors
+    /// When there is no place for it.
+    fn host_key(&self, table: Uuid) -> std::io::Result<Box<dyn HostKey>>;
 }
 
 /// This computer.
@@ -80,6 +88,10 @@ impl Machine for RealMachine {
 
     fn give_way(&self, _until: Option<Duration>, _again: bool) -> bool {
         false
+    }
+
+    fn host_key(&self, table: Uuid) -> std::io::Result<Box<dyn HostKey>> {
+        Ok(Box::new(KeyFiles::open(&run_dir(), table)?))
     }
 }
 

@@ -1,22 +1,19 @@
 //! A host's registration on a control volume of the kind `pr`: only registered hosts may write it.
 //!
-//! A registration belongs to the host's path and not to a process, so the logins of one host share one key: the client's
-//! daemon brings its own, an administration slot uses what is there. Two files in the run directory say who does: one
-//! with the key, locked for moments, and one that each login holds shared.
+//! A registration belongs to the host's path and not to a process, so the logins of one host share one key
+//! ([`super::host_key`]): the client's daemon brings its own, an administration slot uses what is there.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lockdriver::device::{AlignedBuf, BlockDevice, Durability};
 use lockdriver::reservation::{Commands, Fault, Key, Kind, refused_by_reservation};
 use lockdriver::semaphore::OfdResult;
-use nix::fcntl::{Flock, FlockArg};
 use ondisk::{Incarnation, SlotIndex, Uuid};
 
 use super::host::run_dir;
+use super::host_key::HostKey;
 use super::open::{ControlVolume, read};
+use super::rules::Rules;
 use crate::wire::outcome::Failure;
 
 /// The reservation of a control volume.
@@ -25,7 +22,7 @@ const KIND: Kind = Kind::WriteAllRegistrants;
 /// So often somebody is thrown out who comes back at once.
 const EXPULSIONS: u8 = 3;
 
-/// So often a write must be let through before the device is held to be wrong.
+/// So often a write must be let through before the device is held to be wrong, and so often it is asked for its keys.
 const TRIES: u8 = 3;
 
 /// A registration that lasts as long as the value, or as the last login of this host that shares it.
@@ -33,9 +30,8 @@ pub struct Membership {
     device: Arc<dyn BlockDevice>,
     table: Uuid,
     key: Key,
-    run: PathBuf,
-    file: File,
-    users: Option<Flock<File>>,
+    host: Box<dyn HostKey>,
+    rules: Rules,
     /// A write of this host was refused before it registered: the device does what reservations are for.
     pub proven: bool,
 }
@@ -71,14 +67,6 @@ fn no_file(e: &std::io::Error) -> Failure {
     Failure::failed("no log-on", why, "run it as root; /run must be writable")
 }
 
-/// Opens one of the two files; they are never removed, since others may hold them.
-fn open(run: &Path, table: Uuid, ending: &str) -> std::io::Result<File> {
-    std::fs::create_dir_all(run)?;
-    let path = run.join(format!("{table}.{ending}"));
-    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
-}
-
 /// What is registered, sorted by whose it is.
 fn foreign_key(table: Uuid, keys: &[u64]) -> Option<Key> {
     keys.iter().map(|key| Key(*key)).find(|key| key.owner(table).is_none())
@@ -105,36 +93,35 @@ impl Membership {
     /// # Errors
     /// Somebody else's keys or reservation; a device that does not do it, or lets those write who may not.
     pub fn join(volume: &ControlVolume, slot: SlotIndex, incarnation: Incarnation) -> Result<Self, Failure> {
-        Self::join_at(&run_dir(), volume, slot, incarnation)
+        let host = volume.machine.host_key(volume.superblock.uuid).map_err(|e| no_file(&e))?;
+        Self::join_with(host, volume, slot, incarnation)
     }
 
-    fn join_at(run: &Path, volume: &ControlVolume, slot: SlotIndex, incarnation: Incarnation) -> Result<Self, Failure> {
+    fn join_with(
+        host: Box<dyn HostKey>,
+        volume: &ControlVolume,
+        slot: SlotIndex,
+        incarnation: Incarnation,
+    ) -> Result<Self, Failure> {
         let table = volume.superblock.uuid;
         let device = Arc::clone(&volume.device);
         let on = commands(&*device).map_err(|e| fails("this path cannot do it", &e))?;
         refuse_foreign(table, on)?;
-        let moment = open(run, table, "key").and_then(|f| lock(f, FlockArg::LockExclusive)).map_err(|e| no_file(&e))?;
-        let file = moment.try_clone().map_err(|e| no_file(&e))?;
-        let users = open(run, table, "key.users").map_err(|e| no_file(&e))?;
-        let (users, alone) = match Flock::lock(users, FlockArg::LockExclusiveNonblock) {
-            Ok(alone) => (alone, true),
-            Err((users, _)) => (lock(users, FlockArg::LockShared).map_err(|e| no_file(&e))?, false),
-        };
-        let shared = (!alone && volume.geometry.is_admin(slot)).then(|| read_key(&file)).flatten();
+        let moment = host.moment().map_err(|e| no_file(&e))?;
+        let alone = host.share().map_err(|e| no_file(&e))?;
+        let shared = (!alone && volume.geometry.is_admin(slot)).then(|| host.key()).flatten();
         let (key, proven) = match shared {
             Some(key) => (key, false),
             None => {
                 let key = Key::of(table, slot, incarnation);
                 let proven = register(volume, on, key)?;
-                write_key(&file, key).map_err(|e| no_file(&e))?;
+                host.set(Some(key)).map_err(|e| no_file(&e))?;
                 (key, proven)
             }
         };
-        // Nobody else takes it exclusively before the file with the key is let go.
-        users.relock(FlockArg::LockShared).map_err(|e| no_file(&e.into()))?;
         drop(moment);
         let device = Arc::clone(&device);
-        let member = Self { device, table, key, run: run.to_owned(), file, users: Some(users), proven };
+        let member = Self { device, table, key, host, rules: volume.rules, proven };
         let reserved = reserve(on, key);
         if on.keys().is_ok_and(|keys| !keys.contains(&member.now().0)) {
             return Err(thrown_out());
@@ -150,17 +137,21 @@ impl Membership {
         }
     }
 
-    /// Is the key that this host has now registered, and does the reservation stand?
+    /// Is the key that this host has now registered, and does the reservation stand? A device that does not answer is asked again:
+    /// whoever leaves the queue for that loses its place in it.
     pub fn stands(&self) -> OfdResult {
         let Ok(on) = commands(&*self.device) else { return OfdResult::Failed };
-        let (Ok(keys), Ok(held)) = (on.keys(), on.reservation()) else { return OfdResult::Failed };
-        let reserved = held.is_some_and(|held| held.kind == KIND);
-        if reserved && keys.contains(&self.now().0) { OfdResult::Held } else { OfdResult::NotHeld }
+        for _ in 0..TRIES {
+            let (Ok(keys), Ok(held)) = (on.keys(), on.reservation()) else { continue };
+            let reserved = held.is_some_and(|held| held.kind == KIND);
+            return if reserved && keys.contains(&self.now().0) { OfdResult::Held } else { OfdResult::NotHeld };
+        }
+        OfdResult::Failed
     }
 
     /// The key of this host: another login of it may have brought a newer one.
     fn now(&self) -> Key {
-        read_key(&self.file).unwrap_or(self.key)
+        self.host.key().unwrap_or(self.key)
     }
 
     /// Throws out the keys of these logins and of earlier ones in their slots, and ends their commands. The own host cannot be.
@@ -185,6 +176,9 @@ impl Membership {
                     Err(other) => return Err(other),
                 }
             }
+            if !self.rules.expelled_is_looked_at {
+                return Ok(());
+            }
             victims = left()?;
             if victims.is_empty() {
                 return Ok(());
@@ -196,19 +190,15 @@ impl Membership {
 }
 
 impl Membership {
-    fn leave(&mut self) -> std::io::Result<()> {
-        let moment = lock(open(&self.run, self.table, "key")?, FlockArg::LockExclusive)?;
-        let Some(users) = self.users.take() else { return Ok(()) };
-        let last = users.relock(FlockArg::LockExclusiveNonblock).is_ok();
-        if last {
+    fn leave(&self) -> std::io::Result<()> {
+        let _moment = self.host.moment()?;
+        if self.host.let_go() {
             let key = self.now();
             if let Ok(on) = commands(&*self.device) {
                 on.register(key.0, 0).map_err(std::io::Error::other)?;
             }
-            self.file.set_len(0)?;
+            self.host.set(None)?;
         }
-        drop(users);
-        drop(moment);
         Ok(())
     }
 }
@@ -222,37 +212,38 @@ impl Drop for Membership {
     }
 }
 
-fn lock(file: File, how: FlockArg) -> std::io::Result<Flock<File>> {
-    Flock::lock(file, how).map_err(|(_, e)| e.into())
-}
-
-fn read_key(file: &File) -> Option<Key> {
-    let mut bytes = [0; 8];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    Some(Key(u64::from_le_bytes(bytes))).filter(|key| key.0 != 0)
-}
-
-fn write_key(file: &File, key: Key) -> std::io::Result<()> {
-    file.write_all_at(&key.0.to_le_bytes(), 0)
-}
-
 /// Registers the key in the place of whatever this host's path had. True: a write was refused before.
+///
+/// A host that was still registered from before may write, and may be thrown out between that and its registration. So a write that was
+/// let through says nothing of the device until this host itself has taken its key away and tried once more.
 fn register(volume: &ControlVolume, on: &dyn Commands, key: Key) -> Result<bool, Failure> {
-    let proof = proof(volume, on)?;
-    match on.register(0, key.0) {
-        Ok(()) if proof == WriteProof::LetThrough => {
-            let _ = on.register(key.0, 0);
-            Err(Failure::refused(
-                "no log-on",
-                "rule reservation: the device let this host write although it was not registered",
-                "its reservations are worth nothing: make the control volume anew with --lock bakery",
-            ))
+    let takes_none = |e| fails("it takes no key", &e);
+    let mut certain = !volume.rules.accused_when_guarded;
+    loop {
+        let proof = proof(volume, on)?;
+        match on.register(0, key.0) {
+            Ok(()) if proof == WriteProof::LetThrough => {
+                on.register(key.0, 0).map_err(takes_none)?;
+                if std::mem::replace(&mut certain, true) {
+                    return Err(worthless());
+                }
+            }
+            Ok(()) => return Ok(proof == WriteProof::Refused),
+            // An earlier login of this host, perhaps before it was reborn: a key outlives its host.
+            Err(Fault::Conflict) if volume.rules.registers_anew => {
+                return on.register_anyhow(key.0).map(|()| false).map_err(takes_none);
+            }
+            Err(e) => return Err(takes_none(e)),
         }
-        Ok(()) => Ok(proof == WriteProof::Refused),
-        // An earlier login of this host, perhaps before it was reborn: a key outlives its host.
-        Err(Fault::Conflict) => on.register_anyhow(key.0).map(|()| false).map_err(|e| fails("it takes no key", &e)),
-        Err(e) => Err(fails("it takes no key", &e)),
     }
+}
+
+fn worthless() -> Failure {
+    Failure::refused(
+        "no log-on",
+        "rule reservation: the device let this host write although it was not registered",
+        "its reservations are worth nothing: make the control volume anew with --lock bakery",
+    )
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -268,7 +259,8 @@ enum WriteProof {
 fn proof(volume: &ControlVolume, on: &dyn Commands) -> Result<WriteProof, Failure> {
     let guarded = || on.reservation().map(|held| held.is_some());
     let guarded = || guarded().map_err(|e| fails("its reservation cannot be read", &e));
-    for _ in 0..TRIES {
+    let tries = if volume.rules.accused_when_guarded { TRIES } else { 1 };
+    for _ in 0..tries {
         if !guarded()? {
             return Ok(WriteProof::Unguarded);
         }
@@ -276,7 +268,8 @@ fn proof(volume: &ControlVolume, on: &dyn Commands) -> Result<WriteProof, Failur
             return Ok(WriteProof::Refused);
         }
     }
-    Ok(if guarded()? { WriteProof::LetThrough } else { WriteProof::Unguarded })
+    let still = !volume.rules.accused_when_guarded || guarded()?;
+    Ok(if still { WriteProof::LetThrough } else { WriteProof::Unguarded })
 }
 
 /// Writes what stands there already where nobody else writes; true: it was refused by the reservation.

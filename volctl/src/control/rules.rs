@@ -39,6 +39,14 @@ pub struct Rules {
     pub log_off_waits: bool,
     /// The owner rewrites a bad sector of its own.
     pub mend_own_slot: bool,
+    /// `pr`: whoever is about to be recorded as reaped is thrown out before.
+    pub victim_goes_first: bool,
+    /// `pr`: after a preemption it is looked whether the key is gone, whatever the answer was.
+    pub expelled_is_looked_at: bool,
+    /// `pr`: a host that is still registered from before replaces its key.
+    pub registers_anew: bool,
+    /// `pr`: a write that is let through says something only under a reservation that stands before and after.
+    pub accused_when_guarded: bool,
 }
 
 impl Default for Rules {
@@ -60,6 +68,10 @@ impl Default for Rules {
             standstill_ends: true,
             log_off_waits: true,
             mend_own_slot: true,
+            victim_goes_first: true,
+            expelled_is_looked_at: true,
+            registers_anew: true,
+            accused_when_guarded: true,
         }
     }
 }

@@ -32,7 +32,8 @@ impl Session {
 
     /// Those who are about to be recorded as dead may write no more, before anybody relies on it.
     pub(super) fn expel(&self, reaped: &[(SlotIndex, Incarnation)]) -> Result<(), Inside> {
-        let Some(membership) = self.membership.as_ref().filter(|_| !reaped.is_empty()) else { return Ok(()) };
+        let due = !reaped.is_empty() && self.volume.rules.victim_goes_first;
+        let Some(membership) = self.membership.as_ref().filter(|_| due) else { return Ok(()) };
         membership.expel(reaped).map_err(|e| {
             let why = format!("a client that does not answer could not be kept from writing: {e}");
             Failure::failed("the tables were not changed", why, "try again; look at the control volume's device").into()

@@ -6,6 +6,7 @@ use ondisk::{Geometry, Label, LockKind, Timings};
 use tempfile::TempDir;
 
 use super::*;
+use crate::control::host_key::KeyFiles;
 use crate::control::machine::RealMachine;
 use crate::control::rules::Rules;
 use crate::wire::outcome::ExitCode;
@@ -33,7 +34,8 @@ impl Host {
     }
 
     fn join(&self, slot: u16, incarnation: u64) -> Result<Membership, Failure> {
-        Membership::join_at(self.run.path(), &self.volume, SlotIndex(slot), Incarnation(incarnation))
+        let host = Box::new(KeyFiles::open(self.run.path(), TABLE).expect("two files"));
+        Membership::join_with(host, &self.volume, SlotIndex(slot), Incarnation(incarnation))
     }
 
     fn writes(&self) -> bool {
@@ -90,6 +92,21 @@ fn a_device_is_not_accused_because_the_last_registrant_left() {
     target.lie(Lies { all_leave_before_write: true, ..Lies::default() });
     let second = b.join(1, 1).expect("nobody is there to be kept out for");
     assert!(!second.proven);
+}
+
+/// A host was started again while its old key was still registered, so its test writes were let through. Then the others threw that key
+/// out, since they had waited for its death, and it registered as if it had never been: so it called the device's reservations worthless,
+/// and its daemon ended for good. (Found by the simulator.)
+#[test]
+fn a_device_is_not_accused_because_the_own_old_key_was_thrown_out_meanwhile() {
+    let target = target();
+    let (a, b) = (Host::of(&target, 1), Host::of(&target, 2));
+    std::mem::forget(a.join(0, 1).expect("joins"));
+    let _other = b.join(1, 1).expect("joins");
+    target.lie(Lies { preempted_before_register: true, ..Lies::default() });
+    let again = Host::of(&target, 1).join(0, 3).expect("nothing is wrong with the device");
+    assert!(again.proven, "and it has shown that it keeps out");
+    assert_eq!(keys(&target), [key(0, 3), key(1, 1)]);
 }
 
 #[test]
@@ -172,4 +189,17 @@ fn a_target_that_forgot_is_noticed() {
     let member = a.join(0, 1).expect("joins");
     target.restart();
     assert_eq!(member.stands(), OfdResult::NotHeld);
+}
+
+/// One command without an answer, and a client that was first in the queue left it and drew a new number: two waits of a hundred were in
+/// vain in the simulator, where commands fail often.
+#[test]
+fn a_device_that_does_not_answer_once_is_asked_again() {
+    let target = target();
+    let a = Host::of(&target, 1);
+    let member = a.join(0, 1).expect("joins");
+    target.lie(Lies { silent: 2, ..Lies::default() });
+    assert_eq!(member.stands(), OfdResult::Held);
+    target.lie(Lies { silent: 3, ..Lies::default() });
+    assert_eq!(member.stands(), OfdResult::Failed);
 }
