@@ -9,12 +9,11 @@ use stateright::{Checker, Model, Path, Property};
 
 /// A state that knows whether something happened in it that never may.
 pub(crate) trait World: Clone + Debug + Hash + PartialEq + Send + Sync + 'static {
+    /// A search that has met so many, repetitions included, ends there, and says that it did.
+    const MOST: usize = 8_000_000;
     /// What, in a few words.
     fn harm(&self) -> Option<&'static str>;
 }
-
-/// A search ends here, and says that it did.
-const MOST: usize = 8_000_000;
 
 /// Two states are the same if they hash alike, as the search itself has it: the machines in them have no equality.
 #[macro_export]
@@ -76,9 +75,9 @@ where
     M::Action: Display + Clone + Debug + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
-    let checker = model.checker().threads(threads).target_state_count(MOST).spawn_bfs().join();
+    let checker = model.checker().threads(threads).target_state_count(M::State::MOST).spawn_bfs().join();
     let harm = checker.discovery("no harm").map(of_path);
-    let whole = harm.is_none() && checker.state_count() < MOST;
+    let whole = harm.is_none() && checker.state_count() < M::State::MOST;
     Outcome { states: checker.unique_state_count(), depth: checker.max_depth(), whole, time: begun.elapsed(), harm }
 }
 

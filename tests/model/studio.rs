@@ -137,6 +137,9 @@ pub(crate) struct State {
 same_by_hash!(State);
 
 impl World for State {
+    /// Those that are still to be looked at are in memory, some KiB each.
+    const MOST: usize = 2_500_000;
+
     fn harm(&self) -> Option<&'static str> {
         self.harm
     }
