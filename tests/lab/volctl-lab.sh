@@ -2,6 +2,12 @@
 . lab-settings.sh
 T="--beat 1s --lease 10s --dead 15s"
 
+# The line to the laboratory takes one at a time, and two of a script may speak at once.
+labctl() {
+  while answer=$(mktemp); command labctl "$@" > $answer.out 2> $answer; rc=$?; grep -q busy $answer; do rm -f $answer*; sleep 0.1; done
+  cat $answer >&2; cat $answer.out; rm -f $answer*; return $rc
+}
+
 # The kinds of semaphore that this disk can have.
 kinds() { case $LAB_DISK in lio) echo caw pr ;; nvmet) echo pr ;; *) echo bakery ;; esac; }
 count_clients() { volctl client list --json --control "$1" | tr ',{' '\n\n' | grep -c '"name"'; }
@@ -41,7 +47,7 @@ make_volume() { # [FURTHER ARGUMENTS OF volume add]
 }
 log_on() { # CLIENT [LINE OF THE CONFIGURATION]
   printf 'client = "%s"\ncontrol = "%s"\nmount_root = "/vol"\nsocket = "/run/v.sock"\nstate_dir = "/run/state"\n%s\n' $1 $EXTRA "$2" > /etc/volctl.toml
-  modprobe -a loop ext4 btrfs; mkdir -p /vol; grep -q " /vol " /proc/mounts || mount -t tmpfs -o mode=755 vol /vol
+  modprobe -a loop dm_mod ext4 btrfs; mkdir -p /vol; grep -q " /vol " /proc/mounts || mount -t tmpfs -o mode=755 vol /vol
   volctl daemon --config /etc/volctl.toml > /out/daemon.log 2>&1 & d=$!
   until v status --json 2> /tmp/status | grep -Eq '"incarnation": ?[1-9]'; do kill -0 $d || fail "$(tail -5 /out/daemon.log)"; sleep 0.5; done
 }

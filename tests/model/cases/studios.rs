@@ -216,20 +216,8 @@ fn snapshot() -> Vec<Entry> {
                 s.generation_names_its_grant = false
             }),
         ),
-        entry(
-            "holds",
-            "left dirty hides older",
-            followed(),
-            Some(("left_dirty_hides_older", DELETED, |s| s.left_dirty_hides_older = false)),
-            true,
-        ),
-        entry(
-            "holds",
-            "h1 the writer named now",
-            handed(),
-            Some(("writer_named_now", DELETED, |s| s.writer_named_now = false)),
-            true,
-        ),
+        entry("holds", "a crash before another's request", followed(), None, true),
+        entry("holds", "a release to another", handed(), None, true),
         entry(
             "holds",
             "three clients, page and slot apart",
