@@ -225,7 +225,8 @@ impl World {
         }
     }
 
-    /// Somebody is inside the semaphore, who began to wait after so many turns of all.
+    /// Somebody is inside the semaphore, who began to wait after so many turns of all. A lease that is over stays over: whoever enters
+    /// without one can write nothing, so others need not come after its number.
     pub(crate) fn look_at_entry(&mut self, proc: ProcId, epoch: u64, since: u64) {
         let (before, calm) = (self.oracle.waits.turns - since, self.calm);
         self.oracle.waits.turn(before, calm);
@@ -240,7 +241,9 @@ impl World {
         if epoch < last && live {
             self.fail(format!("{who} is inside with epoch {epoch} after {last} was"));
         }
-        self.oracle.inside = last.max(epoch);
+        if live {
+            self.oracle.inside = last.max(epoch);
+        }
     }
 
     /// A change was acknowledged.
