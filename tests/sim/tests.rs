@@ -27,6 +27,18 @@ fn outcome(seed: u64, clients: Option<u8>, lock: Option<Lock>) -> Outcome {
     run(plan(seed, Kind { clients, lock, weather: None }, None), false)
 }
 
+/// Nothing goes wrong, and everybody wants in so often.
+fn undisturbed(clients: usize, clerks: Duration) -> Plan {
+    Plan {
+        strangers: Some(0),
+        faults: Vec::new(),
+        odds: Default::default(),
+        stalls: 0,
+        clerks,
+        ..Plan::of(5, Some(clients), Some(Weather::Mixed))
+    }
+}
+
 #[test]
 fn a_few_seeds_break_no_promise() {
     for lock in [None, Some(Lock::Pr)] {
@@ -58,15 +70,7 @@ fn seeds_that_once_failed_are_mended() {
 /// everybody else waited with it, at each log-on.
 #[test]
 fn who_waits_at_log_on_for_an_unreadable_slot_holds_up_nobody() {
-    let plan = Plan {
-        absent: Some(2),
-        strangers: Some(0),
-        faults: Vec::new(),
-        odds: Default::default(),
-        stalls: 0,
-        clerks: Duration::from_millis(200),
-        ..Plan::of(5, Some(3), Some(Weather::Mixed))
-    };
+    let plan = Plan { absent: Some(2), ..undisturbed(3, Duration::from_millis(200)) };
     let outcome = run(plan, true);
     assert_eq!(outcome.broken, None);
     let at = |what: &str| outcome.trace.iter().position(|line| line.contains(what)).expect(what);
@@ -80,15 +84,7 @@ fn who_waits_at_log_on_for_an_unreadable_slot_holds_up_nobody() {
 #[test]
 fn nobody_waits_for_longer_than_a_turn_of_each_other_and_those_under_way() {
     for lock in [Lock::Bakery, Lock::Pr] {
-        let plan = Plan {
-            lock: lock.kind(),
-            strangers: Some(0),
-            faults: Vec::new(),
-            odds: Default::default(),
-            stalls: 0,
-            clerks: Duration::from_millis(1),
-            ..Plan::of(5, Some(8), Some(Weather::Mixed))
-        };
+        let plan = Plan { lock: lock.kind(), ..undisturbed(8, Duration::from_millis(1)) };
         let outcome = run(plan, false);
         assert_eq!(outcome.broken, None);
         assert!(outcome.waits.turns > 1000, "{lock:?}: there is a crowd: {}", outcome.waits);

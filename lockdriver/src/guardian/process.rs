@@ -104,7 +104,7 @@ fn take_lock(path: &Path) -> io::Result<Option<File>> {
     Ok(Some(file))
 }
 
-/// Says who holds the lock file, and whether that process may be killed: not while it closes gates (`Shared::closing`).
+/// Says who holds the lock file, and whether that process may be killed: not while it closes gates (see [`super::closing`]).
 pub(super) fn write_holder(file: &File, closing: bool) -> io::Result<()> {
     let pid = std::process::id();
     // Of one length and in one write, so that nobody reads the half of it.
