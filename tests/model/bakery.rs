@@ -2,16 +2,14 @@
 //! two sectors and a header.
 //!
 //! What is atomic: the two sectors of one slot in a sample (a reading takes the slots and the header one after the other,
-//! in any order), the read of a log-on, and the newest header (the two copies are the commit's model).
+//! in any order and at any time: see `Action`), the read of a log-on, and the newest header (the two copies are the
+//! commit's model).
 //!
 //! Time. Nothing here reads a clock but the waits of a client that doubts a write of its own and of one that logs on; each
 //! client has a clock of its own that only those waits move, so it takes few values. That somebody is silent is not
 //! measured: every client that is gone *may* be judged silent by every reading that was taken after it was gone, or not
 //! yet. That covers each way in which the readers' clocks can stand, since the lease's model shows that whoever is judged
 //! silent is gone. The judging itself is done by `Watch`, to which the bytes are shown twice, `dead` apart.
-//!
-//! A daemon with a write of unknown result is not killed here: the next one on that host, which acts at once, would not know
-//! of the doubt (see "The model" in docs/safety.md).
 
 mod act;
 mod client;
@@ -28,6 +26,7 @@ use stateright::{Model, Property};
 use crate::run::{World, no_harm};
 use crate::same_by_hash;
 pub(crate) use act::Action;
+use act::Event;
 use client::Client;
 use reading::{Head, Sector};
 
@@ -41,7 +40,7 @@ pub(crate) struct Budget {
     pub(crate) rounds: u8,
     /// Leases that end while the client stands still.
     pub(crate) lapses: u8,
-    /// Daemons that are killed, with no write under way.
+    /// Daemons that are killed, with no write under way that has not returned.
     pub(crate) kills: u8,
     /// Log-ons of clients that are gone.
     pub(crate) restarts: u8,
@@ -128,11 +127,15 @@ impl Model for Bakeries {
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         if state.harm.is_none() {
+            let mut events = Vec::new();
             for c in 0..self.clients {
-                self.actions_of(state, c, actions);
+                self.actions_of(state, c, &mut events);
             }
             if state.late.is_some() {
-                actions.push(Action::Land);
+                events.push(Event::Land);
+            }
+            for event in events {
+                self.with_readers(state, event, actions);
             }
         }
     }

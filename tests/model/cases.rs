@@ -3,10 +3,10 @@
 mod locks;
 mod studios;
 
-use crate::run::Outcome;
+use crate::run::{Limits, Outcome};
 
-/// Runs a case on so many threads; true: with its rule taken out.
-type Run = Box<dyn Fn(bool, usize) -> Outcome>;
+/// Runs a case; true: with its rule taken out.
+type Run = Box<dyn Fn(bool, Limits) -> Outcome>;
 
 /// One case.
 pub(crate) struct Entry {

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use cases::{Entry, all};
 use clap::Parser;
-use run::{Outcome, threads};
+use run::{Limits, Outcome, threads};
 
 /// Checks the rules in every interleaving of small cases.
 #[derive(Parser)]
@@ -35,11 +35,14 @@ struct Args {
     /// Threads.
     #[arg(long)]
     threads: Option<usize>,
+    /// States, repetitions included, at which a search ends (8 million; 2.5 million of engines, some GB of memory).
+    #[arg(long)]
+    most: Option<usize>,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let threads = args.threads.unwrap_or_else(threads);
+    let limits = Limits { threads: args.threads.unwrap_or_else(threads), most: args.most };
     let wanted = |e: &Entry| {
         let named = |n: &String| e.model.contains(n.as_str()) || e.name.contains(n.as_str());
         (args.names.is_empty() || args.names.iter().any(named)) && !(args.quick && e.large)
@@ -53,7 +56,7 @@ fn main() -> ExitCode {
             .into_iter()
             .filter(|out| if *out { entry.rule.is_some() } else { !(args.quick && entry.slow) });
         for out in runs {
-            let outcome = (entry.run)(out, threads);
+            let outcome = (entry.run)(out, limits);
             good &= show(entry, out, &outcome, args.trace);
         }
     }

@@ -9,7 +9,7 @@ use stateright::{Checker, Model, Path, Property};
 
 /// A state that knows whether something happened in it that never may.
 pub(crate) trait World: Clone + Debug + Hash + PartialEq + Send + Sync + 'static {
-    /// A search that has met so many, repetitions included, ends there, and says that it did.
+    /// A search that has met so many, repetitions included, ends there, and says that it did; where nobody says otherwise.
     const MOST: usize = 8_000_000;
     /// What, in a few words.
     fn harm(&self) -> Option<&'static str>;
@@ -32,6 +32,14 @@ pub(crate) fn hash(state: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     state.hash(&mut hasher);
     hasher.finish()
+}
+
+/// How far a search goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) threads: usize,
+    /// States, repetitions included, instead of [`World::MOST`].
+    pub(crate) most: Option<usize>,
 }
 
 /// What a run found.
@@ -67,17 +75,18 @@ where
     vec![Property::always("no harm", |_, state: &M::State| state.harm().is_none())]
 }
 
-/// Visits every state that can be reached, on so many threads.
-pub(crate) fn explore<M>(model: M, threads: usize) -> Outcome
+/// Visits every state that can be reached, as far as the limits let it.
+pub(crate) fn explore<M>(model: M, limits: Limits) -> Outcome
 where
     M: Model + Send + Sync + 'static,
     M::State: World,
     M::Action: Display + Clone + Debug + PartialEq + Send + Sync,
 {
     let begun = Instant::now();
-    let checker = model.checker().threads(threads).target_state_count(M::State::MOST).spawn_bfs().join();
+    let most = limits.most.unwrap_or(M::State::MOST);
+    let checker = model.checker().threads(limits.threads).target_state_count(most).spawn_bfs().join();
     let harm = checker.discovery("no harm").map(of_path);
-    let whole = harm.is_none() && checker.state_count() < M::State::MOST;
+    let whole = harm.is_none() && checker.state_count() < most;
     Outcome { states: checker.unique_state_count(), depth: checker.max_depth(), whole, time: begun.elapsed(), harm }
 }
 

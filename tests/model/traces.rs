@@ -1,9 +1,10 @@
 //! Each trace: there is no way to its harm with all rules on, and the search finds one with its rule taken out.
 
 use crate::cases::all;
+use crate::run::Limits;
 
 /// On two threads: the tests beside these run at the same time.
-const THREADS: usize = 2;
+const LIMITS: Limits = Limits { threads: 2, most: None };
 
 /// Runs the case with all rules, where nothing bad may be found (`make model` does that where it takes long), and with its
 /// rule taken out, where the very harm must be.
@@ -13,11 +14,11 @@ fn comes_out_again(model: &str, name: &str) {
     let entry = found.unwrap_or_else(|| panic!("no case {name} of {model}"));
     let (rule, expected) = entry.rule.expect("the case takes a rule out");
     if !entry.slow {
-        let with = (entry.run)(false, THREADS);
+        let with = (entry.run)(false, LIMITS);
         assert!(with.harm.is_none(), "with all rules: {:#?}", with.harm);
         assert!(with.states > 10, "{} states: the search did not search", with.states);
     }
-    let without = (entry.run)(true, THREADS).harm.unwrap_or_else(|| panic!("without {rule}: nothing found"));
+    let without = (entry.run)(true, LIMITS).harm.unwrap_or_else(|| panic!("without {rule}: nothing found"));
     assert_eq!(without.what, expected, "without {rule}: {:#?}", without.trace);
 }
 
@@ -44,6 +45,17 @@ fn lamports_choosing_is_waited_for() {
 #[test]
 fn a5_a_late_own_write_hides_no_ticket() {
     comes_out_again("bakery", "A5 late own write");
+}
+
+#[test]
+fn a9_a_living_waiter_that_was_reaped_does_not_enter() {
+    comes_out_again("bakery", "A9 reaped waiter");
+}
+
+/// The model found it: the successor knew nothing of a slot write without a result, claimed, and was hidden when that landed.
+#[test]
+fn whoever_is_killed_in_doubt_leaves_word_of_it() {
+    comes_out_again("bakery", "killed in doubt");
 }
 
 #[test]

@@ -2,9 +2,18 @@
 
 use std::fmt;
 
-/// One event. Clients and slots by number.
+/// One event, and who had just read what it changes. Nobody sees a read, so one that finds what the end of the reading would
+/// find, too, is made there; every other one is made at the last moment before the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) struct Action {
+    pub(super) event: Event,
+    /// A bit for each client.
+    pub(super) read_before: u8,
+}
+
+/// What happens. Clients and slots by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
     /// Wants in.
     Begin(usize),
     /// The write of the slot lands, and returns.
@@ -15,13 +24,9 @@ pub(crate) enum Action {
     Beat(usize),
     /// A beat returns without a result, and has not landed.
     BeatUnknown(usize),
-    /// The reading under way samples a slot.
-    Sample(usize, usize),
-    /// The same, and one sector reads badly.
+    /// The reading under way finds a sector of a slot bad.
     SampleBadly(usize, usize, u8),
-    /// The reading under way samples the header.
-    SampleHeader(usize),
-    /// The reading is complete, and shows these slots as silent.
+    /// The reading finds the rest as it is now, is complete, and shows these slots as silent.
     Judge(usize, u8),
     /// `margin` passes.
     Wait(usize),
@@ -53,7 +58,22 @@ pub(crate) enum Action {
 
 const NAMES: [&str; 3] = ["alice", "bob", "carol"];
 
+fn names(clients: u8) -> String {
+    let names: Vec<&str> = (0..NAMES.len()).filter(|c| clients >> c & 1 == 1).map(|c| NAMES[c]).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
+}
+
 impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.event.fmt(f)?;
+        if self.read_before != 0 {
+            write!(f, "; {} had just read what this changes", names(self.read_before))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (c, what) = match *self {
             Self::Begin(c) => (c, "wants in".to_owned()),
@@ -61,14 +81,8 @@ impl fmt::Display for Action {
             Self::WriteUnknown(c) => (c, "writes its slot without a result; the write is still on its way".to_owned()),
             Self::Beat(c) => (c, "beats, which mends its slot".to_owned()),
             Self::BeatUnknown(c) => (c, "beats without a result; the write is still on its way".to_owned()),
-            Self::Sample(c, slot) => (c, format!("reads the slot of {}", NAMES[slot])),
             Self::SampleBadly(c, slot, n) => (c, format!("reads the slot of {}, sector {n} badly", NAMES[slot])),
-            Self::SampleHeader(c) => (c, "reads the header".to_owned()),
-            Self::Judge(c, silent) => {
-                let names: Vec<&str> = (0..NAMES.len()).filter(|s| silent >> s & 1 == 1).map(|s| NAMES[s]).collect();
-                let whom = if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") };
-                (c, format!("has read all, and finds {whom} silent"))
-            }
+            Self::Judge(c, silent) => (c, format!("has read all, and finds {} silent", names(silent))),
             Self::Wait(c) => (c, "waits out its doubt".to_owned()),
             Self::Admit(c) => (c, "reads the header inside".to_owned()),
             Self::Commit(c) => (c, "commits".to_owned()),

@@ -46,6 +46,8 @@ pub(super) enum Life {
 pub(super) struct LoggingOn {
     pub(super) logon: Logon,
     pub(super) step: LogonStep,
+    /// The lock file tells of a write of unknown result.
+    pub(super) doubts: bool,
 }
 
 #[derive(Debug, Clone, Hash)]
@@ -85,7 +87,8 @@ impl Client {
         self.wants == 0 && matches!(&self.life, Life::On(on) if on.step == Step::Left)
     }
 
-    pub(super) fn start_logon(&mut self, killed: bool, rules: Rules) {
+    /// `doubts`: whoever was killed left a write of unknown result, and the lock file tells of it.
+    pub(super) fn start_logon(&mut self, killed: bool, doubts: bool, rules: Rules) {
         self.starts += 1;
         if !killed {
             self.host = self.starts;
@@ -98,7 +101,7 @@ impl Client {
             host: Host { machine_id: [id; 16], boot_id: [id; 16], lock_file },
             record: Incarnation(0),
             highest_number: 0,
-            unsettled: Duration::ZERO,
+            unsettled: if doubts { START } else { Duration::ZERO },
             page_sequence: 0,
             gui: false,
             lease: LEASE,
@@ -110,7 +113,7 @@ impl Client {
         let mut logon = Logon::new(request);
         let step = logon.begin();
         self.now = START;
-        self.life = Life::LoggingOn(Box::new(LoggingOn { logon, step }));
+        self.life = Life::LoggingOn(Box::new(LoggingOn { logon, step, doubts }));
     }
 }
 

@@ -6,79 +6,81 @@ use std::time::Duration;
 use lockdriver::logon::LogonStep;
 use lockdriver::semaphore::{LockError, Semaphore, Step, WAITING_POLL, WriteResult};
 
-use super::act::Action;
+use super::act::{Action, Event};
 use super::client::{Client, Life, LoggingOn, On};
-use super::reading::{Head, Sample, Sector, poll};
+use super::reading::{Head, MARGIN, Sample, Sector, poll};
+use super::ready::{Place, changed};
 use super::{Bakeries, CLIENTS, Late, State};
 
 impl Bakeries {
     pub(super) fn act(&self, state: &mut State, action: Action) {
-        match action {
-            Action::Begin(c) => with(state, c, |client, on| {
+        if let Some(place) = changed(state, action.event) {
+            for c in (0..self.clients).filter(|c| action.read_before >> c & 1 == 1) {
+                sample(state, c, place);
+            }
+        }
+        match action.event {
+            Event::Begin(c) => with(state, c, |client, on| {
                 client.wants -= 1;
                 on.step = on.bakery.begin(client.now);
             }),
-            Action::Write(c) => drop(write(state, c, WriteResult::Stable)),
-            Action::WriteUnknown(c) => {
+            Event::Write(c) => drop(write(state, c, WriteResult::Stable)),
+            Event::WriteUnknown(c) => {
                 let sector = write(state, c, WriteResult::Unknown);
                 late_slot(state, c, sector, true);
             }
-            Action::Beat(c) => beat(state, c),
-            Action::BeatUnknown(c) => beat_unknown(state, c),
-            Action::Sample(c, slot) => sample(state, c, slot, None),
-            Action::SampleBadly(c, slot, sector) => {
+            Event::Beat(c) => beat(state, c),
+            Event::BeatUnknown(c) => beat_unknown(state, c),
+            Event::SampleBadly(c, slot, sector) => {
                 state.left.bad_reads -= 1;
-                sample(state, c, slot, Some(sector));
+                let sample = Sample { bad: Some(sector), ..Sample::good(state.slots[slot]) };
+                with(state, c, |_, on| on.samples[slot] = Some(sample));
             }
-            Action::SampleHeader(c) => {
-                let header = state.header;
-                with(state, c, |_, on| on.header = Some(header));
-            }
-            Action::Judge(c, silent) => self.judge(state, c, silent),
-            Action::Wait(c) => wait(state, c),
-            Action::Admit(c) => admit(state, c, self.rules.entry_check),
-            Action::Commit(c) => commit(state, c, None),
-            Action::CommitRobbing(c, whom) => {
+            Event::Judge(c, silent) => self.judge(state, c, silent),
+            Event::Wait(c) => wait(state, c),
+            Event::Admit(c) => admit(state, c, self.rules.entry_check),
+            Event::Commit(c) => commit(state, c, None),
+            Event::CommitRobbing(c, whom) => {
                 state.left.robbed -= 1;
                 commit(state, c, Some(whom));
             }
-            Action::Release(c) => with(state, c, |_, on| {
+            Event::Release(c) => with(state, c, |_, on| {
                 on.admitted = false;
                 on.committed = false;
                 on.step = on.bakery.release();
             }),
-            Action::Lapse(c) => lapse(state, c),
-            Action::LapseWriting(c) => {
+            Event::Lapse(c) => lapse(state, c),
+            Event::LapseWriting(c) => {
                 let Life::On(on) = &state.clients[c].life else { return };
                 let sector = on.next_sector();
                 lapse(state, c);
                 late_slot(state, c, sector, false);
             }
-            Action::LapseCommitting(c) => {
+            Event::LapseCommitting(c) => {
                 let header = new_header(state, c, None);
                 lapse(state, c);
                 state.left.late -= 1;
                 state.late = header.map(Late::Header);
             }
-            Action::Kill(c) => {
+            Event::Kill(c) => {
                 state.left.kills -= 1;
                 gone(state, c, true);
             }
-            Action::Land => land(state),
-            Action::Start(c) => self.start(state, c),
-            Action::LogonRead(c) => self.logon_read(state, c),
-            Action::LogonWrite(c) => logon_write(state, c),
+            Event::Land => land(state),
+            Event::Start(c) => self.start(state, c),
+            Event::LogonRead(c) => self.logon_read(state, c),
+            Event::LogonWrite(c) => logon_write(state, c),
         }
         settle(state);
     }
 
     fn judge(&self, state: &mut State, c: usize, silent: u8) {
         let now: [Sample; CLIENTS] = std::array::from_fn(|s| Sample::good(state.slots[s]));
+        let header = state.header;
         let (geometry, rules) = (&self.geometry, self.rules);
         with(state, c, |client, on| {
-            // Nobody but this client writes its slot, and nobody at all that of one who is not there.
             let samples: [Sample; CLIENTS] = std::array::from_fn(|s| on.samples[s].unwrap_or(now[s]));
-            let head = on.header.expect("it was sampled");
+            let head = on.header.unwrap_or(header);
             let (poll, watch) = poll(geometry, rules, &samples, head, silent, client.now);
             on.step = on.bakery.polled(&poll, &watch, client.now);
             on.samples = [None; CLIENTS];
@@ -89,7 +91,8 @@ impl Bakeries {
     fn start(&self, state: &mut State, c: usize) {
         let Life::Gone { killed } = state.clients[c].life else { return };
         state.left.restarts -= 1;
-        Arc::make_mut(&mut state.clients[c]).start_logon(killed, self.rules);
+        let doubts = killed && matches!(state.late, Some(Late::Slot { slot, unknown: true, .. }) if slot == c);
+        Arc::make_mut(&mut state.clients[c]).start_logon(killed, doubts, self.rules);
         match &mut state.late {
             // By the second log-on elsewhere it has landed, or never will.
             Some(Late::Slot { slot, logons, .. }) if !killed && *slot == c && *logons > 0 => *logons -= 1,
@@ -103,9 +106,13 @@ impl Bakeries {
         let samples = std::array::from_fn(|s| Sample::good(state.slots[s]));
         let client = Arc::make_mut(&mut state.clients[c]);
         let Life::LoggingOn(on) = &mut client.life else { return };
-        let LoggingOn { logon, step } = &mut **on;
+        let LoggingOn { logon, step, doubts } = &mut **on;
         if let LogonStep::WaitThenPoll(wait) = step {
             client.now += *wait;
+            if *doubts && *wait >= MARGIN {
+                *doubts = false;
+                state.late = None;
+            }
         }
         // It has waited for as long as it has to: the own slot stood still for `dead`.
         let (poll, watch) = poll(&self.geometry, self.rules, &samples, state.header, 1 << c, client.now);
@@ -140,8 +147,6 @@ impl Bakeries {
         let silent = (0..CLIENTS).filter(|s| state.clients[*s].is_gone()).map(|s| 1u8 << s).sum();
         (0..CLIENTS).filter(|c| !state.clients[*c].is_gone() && !state.clients[*c].rests()).all(|c| {
             let mut after = state.clone();
-            let header = after.header;
-            with(&mut after, c, |_, on| on.header = Some(header));
             self.judge(&mut after, c, silent);
             matches!(&after.clients[c].life, Life::On(on) if matches!(on.step, Step::WaitThenPoll(wait) if wait <= WAITING_POLL))
         })
@@ -203,9 +208,18 @@ fn beat_unknown(state: &mut State, c: usize) {
     late_slot(state, c, sector, true);
 }
 
-fn sample(state: &mut State, c: usize, slot: usize, bad: Option<u8>) {
-    let sample = Sample { sectors: state.slots[slot], bad, gone: state.clients[slot].is_gone() && bad.is_none() };
-    with(state, c, |_, on| on.samples[slot] = Some(sample));
+/// The reading under way takes this as it is.
+fn sample(state: &mut State, c: usize, place: Place) {
+    match place {
+        Place::Slot(slot) => {
+            let sample = Sample { gone: state.clients[slot].is_gone(), ..Sample::good(state.slots[slot]) };
+            with(state, c, |_, on| on.samples[slot] = Some(sample));
+        }
+        Place::Header => {
+            let header = state.header;
+            with(state, c, |_, on| on.header = Some(header));
+        }
+    }
 }
 
 fn wait(state: &mut State, c: usize) {

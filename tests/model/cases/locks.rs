@@ -8,7 +8,7 @@ use crate::bakery::{Bakeries, Budget};
 use crate::claim::Claims;
 use crate::commit::{Commits, Fault, Wish};
 use crate::lease::Leases;
-use crate::run::explore;
+use crate::run::{Limits, explore};
 
 const TWO_INSIDE: &str = "two are inside";
 const NO_GROWTH: &str = "an epoch does not grow";
@@ -48,7 +48,7 @@ fn bakery(
         setting += &format!(", {count} {what}");
     }
     let take_out = rule.map(|(_, _, take_out)| take_out);
-    let run = move |out: bool, threads: usize| explore(Bakeries::new(clients, budget, rules(out, take_out)), threads);
+    let run = move |out: bool, limits: Limits| explore(Bakeries::new(clients, budget, rules(out, take_out)), limits);
     Entry { model: "bakery", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
 
@@ -89,7 +89,7 @@ fn bakeries() -> Vec<Entry> {
             3,
             Budget { robbed: 1, ..peace },
             Some(("entry_check", TWO_INSIDE, |r| r.entry_check = false)),
-            true,
+            false,
         ),
         bakery(
             "C14 judged by this reading",
@@ -119,10 +119,22 @@ fn bakeries() -> Vec<Entry> {
             Some(("first_way_same_sector", TWO_INSIDE, |r| r.first_way_same_sector = false)),
             true,
         ),
+        bakery(
+            "killed in doubt",
+            2,
+            Budget { kills: 1, restarts: 1, late: 1, ..peace },
+            Some(("first_way_settles", TWO_INSIDE, |r| r.first_way_settles = false)),
+            false,
+        ),
         bakery("peace", 3, peace, None, true),
         bakery("lapses and restarts", 3, Budget { lapses: 1, restarts: 1, ..peace }, None, true),
         bakery("kills and restarts", 3, Budget { kills: 1, restarts: 1, ..peace }, None, true),
         bakery("one late write", 3, Budget { lapses: 1, late: 1, ..peace }, None, true),
+        bakery("a lapse, a late write", 3, Budget { lapses: 1, restarts: 1, late: 1, ..peace }, None, true),
+        bakery("a kill, a late write", 3, Budget { kills: 1, restarts: 1, late: 1, ..peace }, None, true),
+        bakery("two lapses", 3, Budget { lapses: 2, restarts: 2, ..peace }, None, true),
+        bakery("three of two rounds", 3, Budget { rounds: 2, ..peace }, None, true),
+        bakery("a bad sector", 3, Budget { bad_reads: 1, lapses: 1, restarts: 1, ..peace }, None, true),
         bakery("two rounds", 2, Budget { rounds: 2, lapses: 1, restarts: 1, late: 1, ..peace }, None, true),
     ]
 }
@@ -135,7 +147,7 @@ fn lease(
 ) -> Entry {
     let take_out = rule.map(|(_, _, take_out)| take_out);
     let run =
-        move |out: bool, threads: usize| explore(Leases::new(length, dead, horizon, rules(out, take_out)), threads);
+        move |out: bool, limits: Limits| explore(Leases::new(length, dead, horizon, rules(out, take_out)), limits);
     let setting = format!("lease {length} s, dead {dead} s, {horizon} s of any delays");
     Entry { model: "lease", name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }
@@ -161,7 +173,7 @@ fn claim(
 ) -> Entry {
     let take_out = rule.map(|(_, _, take_out)| take_out);
     let run =
-        move |out: bool, threads: usize| explore(Claims::new(hosts, cleanly, times, rules(out, take_out)), threads);
+        move |out: bool, limits: Limits| explore(Claims::new(hosts, cleanly, times, rules(out, take_out)), limits);
     let left = if cleanly { "left in order" } else { "left by a crash" };
     let setting = format!(
         "{} daemons on hosts {hosts:?}, slot {left} by host 1, lease {} s, dead {} s, {} s",
@@ -197,12 +209,12 @@ fn commit(
     large: bool,
 ) -> Entry {
     let take_out = rule.map(|(_, _, take_out)| take_out);
-    let run = move |out: bool, threads: usize| {
+    let run = move |out: bool, limits: Limits| {
         let mut rules = transaction::Rules::default();
         if let Some(take_out) = take_out.filter(|_| out) {
             take_out(&mut rules);
         }
-        explore(Commits::new(holders, fault, reader, rules), threads)
+        explore(Commits::new(holders, fault, reader, rules), limits)
     };
     let fault = match fault {
         Fault::None => "crashes",

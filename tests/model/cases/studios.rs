@@ -6,7 +6,7 @@ use ondisk::{AnswerVerdict, Message, ReadersPolicy};
 use volctl::engine::{Command, Switches};
 
 use super::Entry;
-use crate::run::explore;
+use crate::run::{Limits, explore};
 use crate::studio::Begins::{Away, Fresh, Settled, Unmounted};
 use crate::studio::{Budget, Case, Studio};
 
@@ -85,12 +85,12 @@ fn entry(model: &'static str, name: &'static str, case: Case, rule: Rule, large:
         setting += &format!(", {word}");
     }
     let take_out = rule.map(|(_, _, take_out)| take_out);
-    let run = move |out: bool, threads: usize| {
+    let run = move |out: bool, limits: Limits| {
         let mut switches = Switches::ALL;
         if let Some(take_out) = take_out.filter(|_| out) {
             take_out(&mut switches);
         }
-        explore(Studio::new(case.clone(), switches), threads)
+        explore(Studio::new(case.clone(), switches), limits)
     };
     Entry { model, name, setting, rule: rule.map(|(r, h, _)| (r, h)), large, slow: false, run: Box::new(run) }
 }

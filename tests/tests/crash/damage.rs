@@ -1,6 +1,9 @@
 //! Exhaustive damage of one whole control volume: every byte of every block, every sector, and what a disk may do to a sector.
 
 use std::collections::HashMap;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use lockdriver::check::{
     BlockId, Finding, RepairOptions, Report, Severity, Violation, Wrong, blocks, check, look, padding, repair,
@@ -13,8 +16,15 @@ use super::oracle::open;
 
 const SECTOR: usize = 512;
 
+/// A whole control volume, and what its check says.
+struct Volume {
+    image: Image,
+    geometry: Geometry,
+    whole: Report,
+}
+
 /// A control volume after a day's work, everybody logged off, and the disks that it was before.
-fn worked_on() -> (Image, Geometry, Vec<Image>) {
+fn worked_on() -> (Volume, Vec<Image>) {
     let recordings = clients::a_day();
     let mut last = recordings.last().expect("recordings").prefixes().pop().expect("a disk");
     let geometry = check(&last).geometry().expect("a geometry").clone();
@@ -23,9 +33,10 @@ fn worked_on() -> (Image, Geometry, Vec<Image>) {
     let reaped = geometry.slots().map(|slot| (slot, ondisk::Incarnation(1 << 40))).collect();
     let change = lockdriver::transaction::Change { reaped, ..Default::default() };
     super::oracle::next_holder(&mut last, &opened, change).expect("a commit");
-    assert!(check(&last).clean, "{:?}", check(&last).findings);
+    let whole = check(&last);
+    assert!(whole.clean, "{:?}", whole.findings);
     let older = recordings.into_iter().map(|r| r.base).collect();
-    (last, geometry, older)
+    (Volume { image: last, geometry, whole }, older)
 }
 
 fn place(offset: u64) -> usize {
@@ -62,52 +73,64 @@ fn repaired(image: &Image, report: &Report, whole: &Report, most: Severity, what
     assert_eq!((&after.clients, &after.volumes), (&tables.clients, &tables.volumes), "{what}: repair forgets nothing");
 }
 
+/// Every byte of one block: [`look`] does not believe it, and of one byte in `step` the check of the whole volume
+/// reports it there and repair brings it back.
+fn every_byte_of(volume: &Volume, (id, offset, len): (BlockId, u64, usize), step: usize) {
+    let start = place(offset);
+    let mut bad = volume.image.clone();
+    for i in 0..len {
+        let old = bad.0[start + i];
+        for new in changes(old) {
+            let what = || format!("byte {i} of {id}: {old} became {new}");
+            bad.0[start + i] = new;
+            assert!(look(&volume.geometry, id, Some(&bad.0[start..start + len])).is_err(), "{}", what());
+            if i % step == 9 % step {
+                let report = check(&bad);
+                assert!(report.findings.iter().any(|f| f.block == id && f.offset == offset), "{}", what());
+                repaired(&bad, &report, &volume.whole, Severity::Redundancy, &what());
+            }
+        }
+        bad.0[start + i] = old;
+    }
+}
+
 /// Of every byte of every block it is shown that the block is not believed; of some of each block, and with
 /// `VOLCTL_CRASH=all` of all, that the check of the whole volume reports it there, and that repair brings it back.
 #[test]
 fn every_changed_byte_is_reported_and_repaired() {
-    let (image, geometry, _) = worked_on();
-    let whole = check(&image);
-    for (id, offset, len) in blocks(&geometry) {
-        let start = place(offset);
-        let mut block = image.0[start..start + len].to_vec();
-        let step = if everything() { 1 } else { len / 4 };
-        for i in 0..len {
-            let old = block[i];
-            for new in changes(old) {
-                block[i] = new;
-                assert!(look(&geometry, id, Some(&block)).is_err(), "byte {i} of {id}: {old} became {new}");
-                if i % step == 9 % step {
-                    let what = format!("byte {i} of {id}: {old} became {new}");
-                    let mut bad = image.clone();
-                    bad.put(start, &block);
-                    let report = check(&bad);
-                    assert!(report.findings.iter().any(|f| f.block == id && f.offset == offset), "{what}");
-                    repaired(&bad, &report, &whole, Severity::Redundancy, &what);
+    let (volume, _) = worked_on();
+    let all: Vec<_> = blocks(&volume.geometry).collect();
+    let next = AtomicUsize::new(0);
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(block) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    every_byte_of(&volume, *block, if everything() { 1 } else { block.2 / 4 });
+                    if everything() {
+                        println!("every byte of {}: reported and repaired", block.0);
+                    }
                 }
-            }
-            block[i] = old;
+            });
         }
-    }
+    });
 }
 
 #[test]
 fn what_stands_in_the_padding_means_nothing() {
-    let (image, geometry, _) = worked_on();
-    let tables = check(&image).tables;
-    let mut noisy = image;
-    for range in padding(&geometry) {
+    let (volume, _) = worked_on();
+    let mut noisy = volume.image;
+    for range in padding(&volume.geometry) {
         noisy.0[place(range.start)..place(range.end)].fill(0xa5);
     }
     let report = check(&noisy);
     assert!(report.clean, "{:?}", report.findings);
-    assert_eq!(report.tables, tables);
+    assert_eq!(report.tables, volume.whole.tables);
 }
 
 #[test]
 fn every_sector_that_is_zeroed_or_written_with_another_is_reported_and_repaired() {
-    let (image, geometry, _) = worked_on();
-    let whole = check(&image);
+    let (Volume { image, geometry, whole }, _) = worked_on();
     let all: Vec<_> = blocks(&geometry).collect();
     let sectors: Vec<(BlockId, usize, usize)> = all
         .iter()
@@ -138,8 +161,7 @@ fn every_sector_that_is_zeroed_or_written_with_another_is_reported_and_repaired(
 /// A write that the disk says it has done, and has not: the block is an older version of itself, whole.
 #[test]
 fn a_lost_write_of_a_block_is_reported_or_harmless() {
-    let (image, geometry, older) = worked_on();
-    let whole = check(&image);
+    let (Volume { image, geometry, whole }, older) = worked_on();
     let newest = open(&image).expect("a good volume").newest;
     let mut seen: HashMap<&str, usize> = HashMap::new();
     for (id, offset, len) in blocks(&geometry) {
