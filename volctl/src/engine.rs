@@ -17,6 +17,7 @@ pub mod hold;
 pub mod mailbox;
 pub mod ops;
 pub mod outcome;
+mod presence;
 pub mod reader;
 pub mod reap;
 pub mod rules;
@@ -35,7 +36,7 @@ use std::time::Duration;
 use ondisk::{AutoResponse, ClientPage, Incarnation, SlotIndex, Uuid};
 
 pub use command::{Command, CommandId, Reply};
-pub use effect::{Effect, Fact, FactKind, Job, JobDone, OpTag};
+pub use effect::{Effect, Fact, Job, JobDone, OpTag};
 pub use ops::{OpDone, TableOp};
 pub use switches::Switches;
 pub use world::{PageView, Peer, World};
@@ -111,6 +112,7 @@ pub struct Engine {
     pub(crate) last_commit: Option<ondisk::CommitNo>,
     pub(crate) auto_response: AutoResponse,
     pub(crate) tenures: tenure::Tenures,
+    pub(crate) company: presence::Company,
     /// The world is that of a poll that was just read.
     pub(crate) by_poll: bool,
 }
@@ -149,6 +151,7 @@ impl Engine {
             last_commit: None,
             auto_response: AutoResponse::Off,
             tenures: tenure::Tenures::default(),
+            company: presence::Company::default(),
             by_poll: false,
         }
     }
@@ -177,6 +180,7 @@ impl Engine {
     fn go_on(&mut self, world: &World<'_>) -> Vec<Effect> {
         self.page.polls += 1;
         self.follow_tables(world);
+        self.watch_company(world);
         self.watch_writers(world);
         self.reap(world);
         self.serve_mailbox(world);

@@ -69,23 +69,14 @@ pub fn millis(time: &str) -> Option<i64> {
 fn tone_of(event: &str) -> Tone {
     let is = |names: &[EventName]| names.iter().any(|n| n.as_str() == event);
     use EventName as E;
-    if is(&[
-        E::LeaseLost,
-        E::Fenced,
-        E::GuardianLost,
-        E::TableDamaged,
-        E::ControlLost,
-        E::PeerReaped,
-        E::PeerDead,
-        E::WrongDevice,
-    ]) {
+    if is(&[E::LeaseLost, E::Fenced, E::GuardianLost, E::TableDamaged, E::ControlLost, E::PeerReaped, E::PeerDead]) {
         Tone::Bad
     } else if is(&[E::LeaseLow, E::GrantRevoked, E::TakeoverStarted, E::RequestReceived, E::HookFailed, E::MountFailed])
     {
         Tone::Waiting
     } else if is(&[E::GrantTaken]) {
         Tone::Writing
-    } else if is(&[E::Refreshed, E::Published, E::LoggedOn, E::ControlBack, E::AnswerReceived]) {
+    } else if is(&[E::Mounted, E::Refreshed, E::Published, E::LoggedOn, E::ControlBack, E::AnswerReceived]) {
         Tone::Calm
     } else {
         Tone::Quiet
@@ -138,7 +129,7 @@ impl Lane {
             Some(EventName::PeerGranted) => return self.begin(other, at),
             Some(EventName::GrantReleased | EventName::PeerReleased) => return self.end_all(at),
             Some(EventName::GrantRevoked | EventName::TakeoverStarted) => 'T',
-            Some(EventName::Refreshed) => 'R',
+            Some(EventName::Mounted | EventName::Refreshed) => 'R',
             Some(EventName::Published) => 'P',
             Some(EventName::AnswerReceived) if says_no(event) => 'N',
             Some(EventName::AnswerReceived) => 'A',

@@ -162,6 +162,11 @@ impl Session {
         }
     }
 
+    /// How the login ended; none: it has not.
+    pub fn ended(&self) -> Option<LeaseEnd> {
+        *self.lock(&self.ended)
+    }
+
     /// Ends the login for good.
     pub fn end(&self, why: LeaseEnd) {
         self.lock(&self.ended).get_or_insert(why);

@@ -21,7 +21,8 @@ use super::services::Services;
 use super::socket::Incoming;
 use crate::engine::status::Surroundings;
 use crate::engine::{Command, Effect, Job, JobDone, OpDone, OpTag, TableOp, World, ops};
-use crate::wire::outcome::Failure;
+use crate::wire::event::EventName;
+use crate::wire::outcome::{ExitCode, Failure};
 use crate::wire::status::{ControlStatus, SemaphoreStatus, Status, Warning};
 
 /// What the process is told from outside.
@@ -226,15 +227,21 @@ impl<'a> Driver<'a> {
 
     fn control_failed(&mut self, failure: Failure) {
         if self.control_trouble.is_none() {
-            tracing::error!(event = "control.lost", why = %failure, "the control volume gives trouble");
-            self.services.note_trouble("control.lost", &failure);
+            let event =
+                if failure.exit == ExitCode::Damaged { EventName::TableDamaged } else { EventName::ControlLost };
+            tracing::error!(event = event.as_str(), why = %failure, "the control volume gives trouble");
+            self.services.note_trouble(event, &failure);
         }
         self.control_trouble = Some(failure);
     }
 
     fn control_back(&mut self) {
-        if self.control_trouble.take().is_some() {
-            self.services.note("control.back", "the control volume works again");
+        match self.control_trouble.take() {
+            None => {}
+            Some(f) if f.exit == ExitCode::Damaged => {
+                self.services.note(EventName::TableRepaired, "what was damaged can be read again");
+            }
+            Some(_) => self.services.note(EventName::ControlBack, "the control volume works again"),
         }
     }
 
@@ -242,7 +249,7 @@ impl<'a> Driver<'a> {
     fn look_at_lease(&mut self) {
         let low = self.login.session.lease_left() < self.login.session.volume.superblock.timings.lease() / 2;
         if low && !self.lease_low {
-            self.services.note("lease.low", "half of the lease went by without a confirmed beat");
+            self.services.note(EventName::LeaseLow, "half of the lease went by without a confirmed beat");
         }
         self.lease_low = low;
         self.watchdog.tick();
@@ -257,7 +264,7 @@ impl<'a> Driver<'a> {
         guardian.deadline().tick_daemon(boottime());
         if !guardian.is_ticking(boottime(), lease) && !self.warned {
             self.warned = true;
-            self.services.note("guardian.lost", "the guardian stands still: this client stops in order");
+            self.services.note(EventName::GuardianLost, "the guardian stands still: this client stops in order");
             self.leave_then_return();
         }
     }
@@ -270,21 +277,22 @@ impl<'a> Driver<'a> {
     fn guardian_says(&mut self, event: &Event) {
         match event {
             Event::OrderlyStop { .. } => {
-                self.services.note("lease.low", "three quarters of the lease are over: writers are being stopped");
+                self.services
+                    .note(EventName::LeaseLow, "three quarters of the lease are over: writers are being stopped");
                 let lease = self.login.session.volume.superblock.timings.lease();
                 self.ends_at.get_or_insert(boottime() + lease / 5);
             }
             Event::GateClosed { node, errno: None } => {
-                self.services.note("gate.fenced", &format!("the gate {node} was closed"));
+                self.services.note(EventName::Fenced, &format!("the gate {node} was closed"));
             }
             Event::GateClosed { node, errno: Some(errno) } => {
-                self.services.note("gate.fenced", &format!("the gate {node} does not close: error {errno}"));
+                self.services.note(EventName::Fenced, &format!("the gate {node} does not close: error {errno}"));
             }
             Event::GatesClosed => {}
             Event::Gone => {
                 self.guardian_gone = true;
                 self.leave_then_return();
-                self.services.note("guardian.lost", "the guardian is gone: every gate is closed at once");
+                self.services.note(EventName::GuardianLost, "the guardian is gone: every gate is closed at once");
             }
         }
     }
@@ -337,7 +345,7 @@ impl<'a> Driver<'a> {
     fn job_done(&mut self, finished: Finished) {
         self.jobs_running -= 1;
         if let JobDone::Lost(failure) = &finished.done {
-            self.services.note_trouble("gate.fenced", failure);
+            self.services.note_trouble(EventName::Fenced, failure);
             self.login.session.end(LeaseEnd::RanOut);
         }
         let session = Arc::clone(&self.login.session);
@@ -452,11 +460,14 @@ impl<'a> Driver<'a> {
         // The guardian closes every gate now. One that is gone or stands still does not, and no later moment would do: the
         // next login may be long in coming. Before anything else, which could hang or fail.
         let closed = if self.guardian_gone || self.warned { self.place.close_own() } else { Ok(()) };
-        self.services.note_trouble("lease.lost", &why);
+        if self.login.session.ended() == Some(LeaseEnd::Reaped) {
+            self.services.note(EventName::Reaped, "other clients judged this one dead");
+        }
+        self.services.note_trouble(EventName::LeaseLost, &why);
         self.services.fenced(&why);
         self.callers.end(&why);
         if let Err(failure) = closed {
-            self.services.note_trouble("gate.fenced", &failure);
+            self.services.note_trouble(EventName::Fenced, &failure);
         }
         // A job under way holds the workshop for as long as it has gates and mounts in hand.
         Ended::Lost { why, leaving: self.leaving }

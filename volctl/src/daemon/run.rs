@@ -17,6 +17,7 @@ use super::socket::{Incoming, SocketServer};
 use crate::control::session::Session;
 use crate::volumes::mounting::root::tear_down_mount_root;
 use crate::wire::call::Call;
+use crate::wire::event::EventName;
 use crate::wire::outcome::{ExitCode, Failure};
 use crate::wire::status::{ControlStatus, Status, Warning};
 
@@ -51,9 +52,9 @@ fn serve(place: &Place, config: &Config, told: &Receiver<Told>) -> Result<(), Fa
     let services = Services::start(config)?;
     let (calls_in, calls) = bounded(CALLS);
     let socket = SocketServer::start(&config.socket, calls_in)?;
-    services.note("daemon.started", &format!("client {} on {}", config.client, place.volume.path.display()));
+    services.note(EventName::DaemonStarted, &format!("client {} on {}", config.client, place.volume.path.display()));
     let ended = logins(place, config, &services, &calls, told);
-    services.note("daemon.stopping", "the daemon ends");
+    services.note(EventName::DaemonStopping, "the daemon ends");
     socket.stop();
     services.end();
     ended
@@ -70,7 +71,7 @@ fn logins(
         match wait_for_login(place, config, services, calls, told)? {
             Some((login, told_meanwhile)) => {
                 let incarnation = login.session.me.incarnation;
-                services.note("client.logged_on", &format!("logged on as incarnation {incarnation}"));
+                services.note(EventName::LoggedOn, &format!("logged on as incarnation {incarnation}"));
                 services.notifier.ready("logged on");
                 let session = Arc::downgrade(&login.session);
                 let mut driver = Driver::new(login, place, config, services)?;
@@ -81,7 +82,7 @@ fn logins(
                 let told_to_end = let_go(&session, place, config, services, calls, told);
                 match ended {
                     Ended::LoggedOff => {
-                        services.note("client.logged_off", "logged off");
+                        services.note(EventName::LoggedOff, "logged off");
                         return Ok(());
                     }
                     Ended::Lost { why, leaving } if leaving || told_to_end => return Err(why),

@@ -15,7 +15,7 @@ use super::config::Config;
 use super::event_log::EventLog;
 use super::hooks::{HookAnswer, HookEvent, HookFacts, Hooks};
 use super::notify::Notifier;
-use crate::engine::{Command, Fact, FactKind};
+use crate::engine::{Command, Fact};
 use crate::wire::call::Answer3;
 use crate::wire::event::{EventName, EventRecord};
 use crate::wire::outcome::Failure;
@@ -56,20 +56,19 @@ impl Services {
         Ok(Self { log, hooks, notifier: Notifier, memory })
     }
 
-    /// Notes an event by its stable name.
-    pub fn note(&self, name: &str, text: &str) {
-        let known = EventName::ALL.iter().find(|n| n.as_str() == name).copied().unwrap_or(EventName::Note);
-        self.log.note(EventRecord::new(known, text));
+    /// Notes an event.
+    pub fn note(&self, event: EventName, text: &str) {
+        self.log.note(EventRecord::new(event, text));
     }
 
     /// Notes a failure.
-    pub fn note_trouble(&self, name: &str, failure: &Failure) {
-        self.note(name, &failure.to_string());
+    pub fn note_trouble(&self, event: EventName, failure: &Failure) {
+        self.note(event, &failure.to_string());
     }
 
     /// Something happened to a volume: the log, and the user's hook.
     pub fn happened(&self, fact: &Fact, config: &Config) {
-        let mut event = EventRecord::new(event_of(fact.kind), fact.text.clone());
+        let mut event = EventRecord::new(fact.name, fact.text.clone());
         if !fact.volume.is_empty() {
             event = event.volume(fact.volume.clone());
         }
@@ -83,10 +82,10 @@ impl Services {
             event = event.fact("generation", generation.to_string());
         }
         self.log.note(event);
-        let hook = match fact.kind {
-            FactKind::Granted => HookEvent::Granted,
-            FactKind::Released => HookEvent::Released,
-            FactKind::Refreshed => HookEvent::Refreshed,
+        let hook = match fact.name {
+            EventName::GrantTaken => HookEvent::Granted,
+            EventName::GrantReleased => HookEvent::Released,
+            EventName::Mounted | EventName::Refreshed => HookEvent::Refreshed,
             _ => return,
         };
         self.hooks.run(hook, facts_of(fact, config));
@@ -128,23 +127,6 @@ pub fn verdict_of(answer: Answer3) -> AnswerVerdict {
         Answer3::Yes => AnswerVerdict::Yes,
         Answer3::No => AnswerVerdict::No,
         Answer3::Later => AnswerVerdict::Later,
-    }
-}
-
-fn event_of(kind: FactKind) -> EventName {
-    match kind {
-        FactKind::Request => EventName::RequestReceived,
-        FactKind::Granted => EventName::GrantTaken,
-        FactKind::Released => EventName::GrantReleased,
-        FactKind::Refreshed => EventName::Refreshed,
-        FactKind::Published => EventName::Published,
-        FactKind::Answered => EventName::AnswerReceived,
-        FactKind::Reaped => EventName::PeerReaped,
-        FactKind::PeerGranted => EventName::PeerGranted,
-        FactKind::PeerReleased => EventName::PeerReleased,
-        FactKind::Revoked => EventName::GrantRevoked,
-        FactKind::Checked => EventName::Checked,
-        FactKind::Trouble | FactKind::TablesChanged => EventName::Note,
     }
 }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use ondisk::{AnswerVerdict, Message, RequestId, Uuid, VolumeTable};
 
-use super::effect::Effect;
+use super::effect::{Effect, Fact};
 use super::ops::TableOp;
 use super::volume::{Release, Writer};
 use super::world::World;
 use super::{Engine, OpTag, rules};
+use crate::wire::event::EventName;
 use crate::wire::outcome::Failure;
 
 /// A command's number, by which its replies find the asker.
@@ -311,6 +312,9 @@ impl Engine {
             volume.breaks_foreign = true;
             volume.forget_failure();
         }
+        let from = table.writer.map(|g| world.name(g.slot)).unwrap_or_default();
+        let whom = if from.is_empty() { String::new() } else { format!(" from {from}") };
+        self.fact(Fact::of(EventName::TakeoverStarted, name, format!("{name} is being taken over{whom}")).client(from));
         if let Some(g) = table.writer.filter(|g| world.writer_lives(g)) {
             let op = TableOp::Revoke { volume: uuid, epoch: g.epoch, request };
             self.out.push(Effect::Table { tag: OpTag::Takeover(uuid, g.epoch), op });

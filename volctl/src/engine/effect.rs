@@ -4,6 +4,7 @@ use ondisk::{Generation, Uuid};
 
 use super::command::{CommandId, Reply};
 use super::ops::TableOp;
+use crate::wire::event::EventName;
 use crate::wire::outcome::Failure;
 
 /// Something for the driver to carry out.
@@ -209,63 +210,11 @@ pub struct Probe {
     pub inflight_ms: u64,
 }
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FactKind {
-    /// Somebody asks for a volume that this client writes.
-    Request,
-    /// This client may write.
-    Granted,
-    /// This client gave it back.
-    Released,
-    /// A reader sees a newer generation.
-    Refreshed,
-    /// A publish.
-    Published,
-    /// An answer came.
-    Answered,
-    /// A client was reaped.
-    Reaped,
-    /// Another client got the write privilege of a volume.
-    PeerGranted,
-    /// Another client has it no more.
-    PeerReleased,
-    /// A grant is being taken from its holder.
-    Revoked,
-    /// Something did not work.
-    Trouble,
-    /// The tables changed (1358).
-    TablesChanged,
-    /// A file system check after a takeover.
-    Checked,
-}
-
-impl FactKind {
-    /// The stable event name in the log; hooks have the same after `on-`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Granted => "granted",
-            Self::Released => "released",
-            Self::Refreshed => "refreshed",
-            Self::Published => "published",
-            Self::Answered => "answered",
-            Self::Reaped => "reaped",
-            Self::PeerGranted => "peer_granted",
-            Self::PeerReleased => "peer_released",
-            Self::Revoked => "revoked",
-            Self::Trouble => "trouble",
-            Self::TablesChanged => "tables_changed",
-            Self::Checked => "checked",
-        }
-    }
-}
-
 /// Something that happened, for hooks and the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fact {
-    /// What.
-    pub kind: FactKind,
+    /// Its stable name.
+    pub name: EventName,
     /// The volume's name, empty if none.
     pub volume: String,
     /// The other client, empty if none.
@@ -280,9 +229,9 @@ pub struct Fact {
 
 impl Fact {
     /// A fact about a volume.
-    pub fn of(kind: FactKind, volume: &str, text: impl Into<String>) -> Self {
+    pub fn of(name: EventName, volume: &str, text: impl Into<String>) -> Self {
         Self {
-            kind,
+            name,
             volume: volume.to_owned(),
             client: String::new(),
             text: text.into(),

@@ -7,10 +7,11 @@ use ondisk::client_page::{ANSWERS, AnswerVerdict, REQUESTS};
 use ondisk::{Answer, AutoResponse, Message, Request, RequestId, SlotIndex, Uuid, VolumeTable};
 
 use super::command::{CommandId, Reply, Waiter, Waiting};
-use super::effect::{Effect, Fact, FactKind};
+use super::effect::{Effect, Fact};
 use super::volume::{Release, Volume};
 use super::world::{Standing, World};
 use super::{Engine, rules};
+use crate::wire::event::EventName;
 use crate::wire::outcome::Failure;
 
 /// How long a command without `--wait` waits for the mount of a volume that nobody has.
@@ -93,7 +94,8 @@ impl Engine {
         message: Message,
         world: &World<'_>,
     ) -> Result<RequestId, Failure> {
-        let to = world.table(volume).and_then(|t| t.writer).map_or(self.me(), |g| g.slot);
+        let table = world.table(volume);
+        let to = table.and_then(|t| t.writer).map_or(self.me(), |g| g.slot);
         self.page_dirty = true;
         if let Some(volume) = self.volumes.get_mut(&volume) {
             volume.breaks_foreign = false;
@@ -121,9 +123,17 @@ impl Engine {
             volume,
             to,
             created_ms: world.wall_ms,
-            message,
+            message: message.clone(),
         });
         self.mailbox.since.insert(id, world.now);
+        if let Some(table) = table {
+            let name = table.name.as_str();
+            let asked = world.writer_to_ask(self.me(), table).map(|writer| world.name(writer));
+            let whom = asked.as_ref().map_or_else(String::new, |writer| format!(" {writer}"));
+            let fact =
+                Fact::of(EventName::RequestMade, name, format!("asked{whom} for {name}{}", after_colon(&message)));
+            self.fact(fact.client(asked.unwrap_or_default()).message(message.as_str()));
+        }
         Ok(id)
     }
 
@@ -142,6 +152,7 @@ impl Engine {
             "ask again when it is needed",
         );
         self.drop_request(uuid, &withdrawn);
+        self.fact(Fact::of(EventName::RequestWithdrawn, name, format!("the request for {name} is withdrawn")));
         self.out.push(Effect::Page);
         self.done(id, name, format!("the request for {name} is withdrawn"));
         Ok(())
@@ -194,6 +205,8 @@ impl Engine {
             ));
         }
         let (uuid, slot, request) = (table.uuid, from.slot, request.id);
+        let text = format!("told {client} {} for {name}{}", word(verdict), after_colon(&message));
+        let fact = Fact::of(EventName::RequestAnswered, name, text).client(client).message(message.as_str());
         if verdict == AnswerVerdict::Yes {
             if let Some(volume) = self.volumes.get_mut(&uuid) {
                 if let Some((other, _)) = volume.release.as_ref().and_then(|r| r.to).filter(|to| to.0 != slot) {
@@ -208,6 +221,7 @@ impl Engine {
                 volume.ask_release(release);
                 volume.release_after = Duration::ZERO;
             }
+            self.fact(fact);
             self.wait(id, uuid, name, None, Waiting::Released);
             self.step_volume(uuid, world);
         } else {
@@ -218,6 +232,7 @@ impl Engine {
                     "each goes when its request is taken back; answer again then",
                 ));
             }
+            self.fact(fact);
             self.out.push(Effect::Page);
             self.done(id, name, format!("answered {client}"));
         }
@@ -291,6 +306,7 @@ impl Engine {
                     format!("it stood for {} s", self.setup.periods.request_timeout.as_secs()),
                     "ask again",
                 );
+                self.fact(Fact::of(EventName::RequestTimedOut, table.name.as_str(), failure.to_string()));
                 self.drop_request(request.volume, &failure);
             }
         }
@@ -326,14 +342,9 @@ impl Engine {
         }
         self.mailbox.heard.insert(answer.request, news);
         let from = world.name(slot);
-        let word = match answer.verdict {
-            AnswerVerdict::Yes => "yes",
-            AnswerVerdict::No => "no",
-            AnswerVerdict::Later => "later",
-        };
-        let said = if answer.message.as_str().is_empty() { String::new() } else { format!(": {}", answer.message) };
-        let text = format!("{from} says {word} for {}{said}", table.name);
-        let fact = Fact::of(FactKind::Answered, table.name.as_str(), text.clone());
+        let said = after_colon(&answer.message);
+        let text = format!("{from} says {} for {}{said}", word(answer.verdict), table.name);
+        let fact = Fact::of(EventName::AnswerReceived, table.name.as_str(), text.clone());
         self.fact(fact.client(from.as_str()).message(answer.message.as_str()));
         let waiting: Vec<CommandId> = self
             .waiters
@@ -377,7 +388,7 @@ impl Engine {
                 if self.mailbox.told.insert(standing.request.id) {
                     let from = world.name(standing.from.slot);
                     let text = format!("{from} asks for {}: {}", table.name, standing.request.message);
-                    let fact = Fact::of(FactKind::Request, table.name.as_str(), text)
+                    let fact = Fact::of(EventName::RequestReceived, table.name.as_str(), text)
                         .client(from)
                         .message(standing.request.message.as_str());
                     if self.setup.ask_hook && self.auto_response == AutoResponse::Off {
@@ -412,9 +423,24 @@ impl Engine {
             s.from.slot != self.me() && !self.page.answers.iter().any(answered_no)
         });
         if let Some(standing) = first {
+            let (client, name) = (world.name(standing.from.slot), table.name.as_str());
+            let text = format!("told {client} yes for {name}, by auto response");
+            self.fact(Fact::of(EventName::RequestAnswered, name, text).client(client));
             volume.ask_release(Release::to(standing.from.slot, standing.request.id, Message::default()));
         }
     }
+}
+
+fn word(verdict: AnswerVerdict) -> &'static str {
+    match verdict {
+        AnswerVerdict::Yes => "yes",
+        AnswerVerdict::No => "no",
+        AnswerVerdict::Later => "later",
+    }
+}
+
+fn after_colon(message: &Message) -> String {
+    if message.as_str().is_empty() { String::new() } else { format!(": {message}") }
 }
 
 pub(super) fn gone() -> Failure {

@@ -5,10 +5,11 @@ use std::mem::discriminant;
 use ondisk::Uuid;
 
 use super::Engine;
-use super::effect::{Fact, FactKind, Job, JobDone, OpTag, busy_words};
+use super::effect::{Fact, Job, JobDone, OpTag, busy_words};
 use super::ops::OpDone;
 use super::volume::{Volume, Writer};
 use super::world::World;
+use crate::wire::event::EventName;
 use crate::wire::outcome::{ExitCode, Failure};
 
 impl Engine {
@@ -45,7 +46,7 @@ impl Engine {
                 self.drop_request(volume.uuid, failure);
             }
             _ => {
-                self.trouble(volume, failure);
+                self.trouble(volume, EventName::Note, failure);
                 volume.fail_op(world.now);
             }
         }
@@ -53,7 +54,7 @@ impl Engine {
 
     /// The writer that was to be robbed is gone meanwhile: then the request does the rest. Else whoever waits hears why.
     fn revocation_failed(&mut self, uuid: Uuid, epoch: u64, failure: &Failure, world: &World<'_>) {
-        self.fact(Fact::of(FactKind::Trouble, "", failure.to_string()));
+        self.fact(Fact::of(EventName::Note, "", failure.to_string()));
         let others = world
             .table(uuid)
             .and_then(|t| t.writer)
@@ -64,10 +65,10 @@ impl Engine {
     }
 
     /// Tells people, once for each thing that does not work.
-    pub(crate) fn trouble(&mut self, volume: &mut Volume, failure: &Failure) {
+    pub(crate) fn trouble(&mut self, volume: &mut Volume, event: EventName, failure: &Failure) {
         let text = failure.to_string();
         if volume.troubled.as_ref() != Some(&text) {
-            self.fact(Fact::of(FactKind::Trouble, &volume.name, text.clone()));
+            self.fact(Fact::of(event, &volume.name, text.clone()));
             volume.troubled = Some(text);
         }
     }
@@ -88,7 +89,7 @@ impl Engine {
             JobDone::Retired { lingering, .. } => self.retired(&mut volume, lingering, world),
             JobDone::WriterMounted { snapshots } => self.writer_mounted(&mut volume, snapshots, world),
             JobDone::HalfMounted(failure) => {
-                self.trouble(&mut volume, &failure);
+                self.trouble(&mut volume, EventName::MountFailed, &failure);
                 self.mount_failed(&mut volume, false, &failure, world);
                 volume.fail(failure, job, world.now);
             }
@@ -104,7 +105,7 @@ impl Engine {
             JobDone::Measured { inflight_ms } => self.inflight_measured(&mut volume, inflight_ms),
             JobDone::Failed(failure) => self.job_failed(&mut volume, job, failure, world),
             JobDone::Lost(failure) => {
-                self.trouble(&mut volume, &failure);
+                self.trouble(&mut volume, EventName::Note, &failure);
                 volume.fail(failure, job, world.now);
             }
         }
@@ -112,7 +113,13 @@ impl Engine {
     }
 
     fn job_failed(&mut self, volume: &mut Volume, job: Option<Job>, failure: Failure, world: &World<'_>) {
-        self.trouble(volume, &failure);
+        let event = match &job {
+            Some(Job::MountReader { .. }) if volume.mounted.is_some() => EventName::RefreshFailed,
+            Some(Job::MountReader { .. } | Job::MountWriter { .. }) => EventName::MountFailed,
+            Some(Job::Publish { .. }) => EventName::PublishFailed,
+            _ => EventName::Note,
+        };
+        self.trouble(volume, event, &failure);
         match &job {
             Some(Job::MountReader { generation }) => self.let_go(volume, *generation),
             Some(Job::MountWriter { .. }) => self.mount_failed(volume, true, &failure, world),

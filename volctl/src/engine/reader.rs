@@ -8,10 +8,11 @@ use std::time::Duration;
 use ondisk::{Access, Generation, Grant, GrantState, MountState, ReadersPolicy, VolumeTable};
 
 use super::Engine;
-use super::effect::{Busy, Fact, FactKind, Job, busy_words};
+use super::effect::{Busy, Fact, Job, busy_words};
 use super::ops;
 use super::volume::{Volume, Writer};
 use super::world::{World, WriterPage};
+use crate::wire::event::EventName;
 
 /// Between two looks at lingering generations.
 const RETIRE_PERIOD: Duration = Duration::from_millis(500);
@@ -283,18 +284,19 @@ impl Engine {
                 *room = generation;
             }
         });
-        let text = match before {
-            Some(before) => format!("{}: generation {before} is now {generation}", volume.name),
-            None => format!("{}: mounted read-only, generation {generation}", volume.name),
+        let (event, text) = match before {
+            Some(before) => (EventName::Refreshed, format!("{}: generation {before} is now {generation}", volume.name)),
+            None => (EventName::Mounted, format!("{}: mounted read-only, generation {generation}", volume.name)),
         };
-        self.fact(Fact::of(FactKind::Refreshed, &volume.name, text).generation(generation));
+        self.fact(Fact::of(event, &volume.name, text).generation(generation));
     }
 
     pub(crate) fn reader_unmounted(&mut self, volume: &mut Volume, closed: bool, busy: &[Busy]) {
-        if let Some(seen) = volume.mounted.take()
-            && !closed
-        {
-            volume.lingering.push(seen);
+        if let Some(seen) = volume.mounted.take() {
+            if !closed {
+                volume.lingering.push(seen);
+            }
+            self.fact(Fact::of(EventName::Unmounted, &volume.name, format!("{}: unmounted", volume.name)));
         }
         if !closed && !self.setup.switches.detached_is_open {
             self.say_closed(volume.uuid, 0);
@@ -304,7 +306,7 @@ impl Engine {
             self.say_closed(volume.uuid, 0);
             if !busy.is_empty() {
                 let text = format!("{}: the gate was closed under {}", volume.name, busy_words(busy));
-                self.fact(Fact::of(FactKind::Trouble, &volume.name, text));
+                self.fact(Fact::of(EventName::Note, &volume.name, text));
             }
         } else if !busy.is_empty() {
             volume.reason = Some(format!("waiting for open files of {}", busy_words(busy)));

@@ -7,9 +7,10 @@ use std::time::Duration;
 use ondisk::{ClientPage, Generation, Incarnation, SlotIndex, Uuid};
 
 use super::Engine;
-use super::effect::{Effect, Fact, FactKind, OpTag};
+use super::effect::{Effect, Fact, OpTag};
 use super::ops::{self, OpDone, TableOp};
 use super::world::{PageView, World};
+use crate::wire::event::EventName;
 use crate::wire::outcome::Failure;
 
 /// One living client after the other tries, so that not all of them contend at once.
@@ -87,7 +88,7 @@ impl Engine {
             {
                 let name = world.name(peer.slot);
                 let text = format!("client {name} is dead: its incarnation {incarnation} was reaped");
-                self.fact(Fact::of(FactKind::Reaped, "", text).client(name));
+                self.fact(Fact::of(EventName::PeerReaped, "", text).client(name));
             }
             self.reaper.seen.insert(peer.slot, (peer.incarnation, page));
         }
@@ -126,7 +127,7 @@ impl Engine {
     pub(crate) fn finish_reap(&mut self, done: &Result<OpDone, Failure>) {
         self.reaper.running = false;
         if let Err(failure) = done {
-            self.fact(Fact::of(FactKind::Trouble, "", failure.to_string()));
+            self.fact(Fact::of(EventName::Note, "", failure.to_string()));
         }
     }
 }

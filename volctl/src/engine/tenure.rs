@@ -10,8 +10,9 @@ use std::time::Duration;
 use ondisk::{GrantState, SlotIndex, Uuid, VolumeTable};
 
 use super::Engine;
-use super::effect::{Fact, FactKind};
+use super::effect::Fact;
 use super::world::World;
+use crate::wire::event::EventName;
 
 /// A grant as it was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +72,17 @@ impl Engine {
         if let Some(gone) = before.filter(|t| !same && other(t)) {
             let who = world.name(gone.slot);
             let text = format!("{name}: {who} has the write privilege no more");
-            facts.push(Fact::of(FactKind::PeerReleased, name, text).client(who));
+            facts.push(Fact::of(EventName::PeerReleased, name, text).client(who));
         }
         if let Some(new) = now.filter(|t| !same && other(t)) {
             let who = world.name(new.slot);
             let text = format!("{name}: {who} has the write privilege, by grant {}", new.epoch);
-            facts.push(Fact::of(FactKind::PeerGranted, name, text).client(who));
+            facts.push(Fact::of(EventName::PeerGranted, name, text).client(who));
         }
         if let Some(taken) = now.filter(|t| t.revoked && !before.is_some_and(|b| same && b.revoked)) {
             let who = world.name(taken.slot);
             let text = format!("{name}: the write privilege is being taken from {who}");
-            facts.push(Fact::of(FactKind::Revoked, name, text).client(who));
+            facts.push(Fact::of(EventName::GrantRevoked, name, text).client(who));
         }
         for fact in facts {
             self.fact(fact);

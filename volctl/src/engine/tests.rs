@@ -11,5 +11,6 @@ mod rng;
 mod rules;
 mod status;
 mod studio;
+mod telling;
 mod together;
 mod traces;

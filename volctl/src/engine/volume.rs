@@ -6,9 +6,10 @@ use ondisk::{Access, Generation, Grant, MountState, Uuid, VolumeEntry, VolumeTab
 
 use super::Engine;
 use super::command::CommandId;
-use super::effect::{Effect, Fact, FactKind, Job, OpTag, Probe};
+use super::effect::{Effect, Fact, Job, OpTag, Probe};
 use super::ops::TableOp;
 use super::world::World;
+use crate::wire::event::EventName;
 use crate::wire::outcome::Failure;
 
 /// First pause after something failed; doubled each time up to [`PAUSE_MAX`].
@@ -345,7 +346,7 @@ impl Engine {
         let new = before.is_some_and(|before| before != commit);
         if new && record.is_some_and(|r| r.notify) {
             let text = format!("the tables changed: commit {commit}");
-            self.fact(Fact::of(FactKind::TablesChanged, "", text));
+            self.fact(Fact::of(EventName::Note, "", text));
         }
     }
 

@@ -6,10 +6,11 @@ use ondisk::{Access, Generation, Grant, GrantState, InFlight, MountState, Reader
 
 use super::Engine;
 use super::command::Reply;
-use super::effect::{Fact, FactKind, Job, Probe};
+use super::effect::{Fact, Job, Probe};
 use super::ops::TableOp;
 use super::volume::{Release, Stopped, Volume, Writer, Writing};
 use super::world::World;
+use crate::wire::event::EventName;
 use crate::wire::outcome::Failure;
 
 /// Between two tries of a release that open files prevented.
@@ -128,7 +129,7 @@ impl Engine {
             volume.ask_release(Release::of_itself(false));
         }
         let text = format!("{}: write access, by grant {epoch}", volume.name);
-        self.fact(Fact::of(FactKind::Granted, &volume.name, text));
+        self.fact(Fact::of(EventName::GrantTaken, &volume.name, text));
     }
 
     /// `untouched`: not one byte of the volume was written under this grant.
@@ -260,7 +261,7 @@ impl Engine {
         if insists {
             volume.release = Some(release);
         }
-        self.trouble(volume, &failure);
+        self.trouble(volume, EventName::Note, &failure);
     }
 
     pub(crate) fn stopped(
@@ -279,7 +280,7 @@ impl Engine {
         let modified_ms = if modified_ms == 0 { world.wall_ms } else { modified_ms };
         if let Some(text) = &check {
             let text = format!("{}: file system check after the takeover: {text}", volume.name);
-            self.fact(Fact::of(FactKind::Checked, &volume.name, text));
+            self.fact(Fact::of(EventName::Checked, &volume.name, text));
         }
         // The closing call has returned: only now may the page say so, for this very grant.
         self.say(volume.uuid, |e| {
@@ -343,7 +344,7 @@ impl Engine {
             format!("{}: write access given back", volume.name)
         };
         let newest = world.table(volume.uuid).map(|t| t.last).unwrap_or_default();
-        self.fact(Fact::of(FactKind::Released, &volume.name, text).generation(newest));
+        self.fact(Fact::of(EventName::GrantReleased, &volume.name, text).generation(newest));
     }
 
     pub(crate) fn published(
@@ -377,7 +378,7 @@ impl Engine {
                 self.page_dirty = true;
             }
             let text = format!("{}: published generation {generation}", volume.name);
-            self.fact(Fact::of(FactKind::Published, &volume.name, text).generation(generation));
+            self.fact(Fact::of(EventName::Published, &volume.name, text).generation(generation));
         }
         volume.writer = Writer::Writing(writing);
     }

@@ -55,16 +55,14 @@ event_names! {
     Unmounted = "volume.unmounted",
     /// A mount did not work.
     MountFailed = "volume.mount_failed",
-    /// A volume's device is not the one that the table means.
-    WrongDevice = "volume.wrong_device",
-    /// A newer generation is seen.
+    /// A newer generation is mounted.
     Refreshed = "volume.refreshed",
     /// A refresh did not work; the old generation stays.
     RefreshFailed = "volume.refresh_failed",
     /// This client published a generation.
     Published = "volume.published",
-    /// Publishing stopped.
-    PublishStopped = "volume.publish_stopped",
+    /// A publish did not work; it is tried again.
+    PublishFailed = "volume.publish_failed",
     /// The file system check after a takeover found something, or was cut short.
     Checked = "volume.checked",
     /// This client asked for write access.
@@ -93,7 +91,7 @@ event_names! {
     GuardianLost = "guardian.lost",
     /// A table or slot is damaged.
     TableDamaged = "table.damaged",
-    /// Redundancy was restored.
+    /// What was damaged can be read again.
     TableRepaired = "table.repaired",
     /// The control volume cannot be read or written.
     ControlLost = "control.lost",

@@ -9,7 +9,8 @@ use ondisk::{
 
 use super::desk::{ALICE, BOB, CAROL, Desk, V, grant, healthy};
 use crate::engine::effect::{Busy, Fact};
-use crate::engine::{Command, Effect, FactKind, Job, JobDone, Reply, TableOp};
+use crate::engine::{Command, Effect, Job, JobDone, Reply, TableOp};
+use crate::wire::event::EventName;
 use crate::wire::outcome::{ExitCode, Failure};
 
 fn live() -> Desk {
@@ -172,7 +173,10 @@ fn what_is_withdrawn_while_it_is_granted_is_given_back() {
     assert_eq!(desk.writer(), Some(BOB), "the transaction was on its way");
     desk.settle();
     assert_eq!(desk.writer(), None);
-    assert!(!desk.effects.iter().any(|e| matches!(e, Effect::Fact(f) if f.kind == FactKind::Granted)), "not mounted");
+    assert!(
+        !desk.effects.iter().any(|e| matches!(e, Effect::Fact(f) if f.name == EventName::GrantTaken)),
+        "not mounted"
+    );
     assert_eq!(desk.tables.volumes[0].as_ref().unwrap().dirty_since, 0);
 }
 
@@ -433,11 +437,12 @@ fn a_request_is_told_once_and_the_hook_is_asked_once() {
     let mut desk = Desk::with(ReadersPolicy::Live, |s| s.ask_hook = true).published().held_by(BOB, 20);
     desk.ask_from(CAROL, 9, 1);
     desk.settle();
-    let told = |e: &&Effect| matches!(e, Effect::Fact(f) if f.kind == FactKind::Request);
+    let told = |e: &&Effect| matches!(e, Effect::Fact(f) if f.name == EventName::RequestReceived);
     assert_eq!(desk.effects.iter().filter(told).count(), 1);
     assert_eq!(desk.effects.iter().filter(|e| matches!(e, Effect::AskHook(_))).count(), 1);
     let fact = desk.effects.iter().find_map(|e| if let Effect::AskHook(f) = e { Some(f.as_ref()) } else { None });
-    let expected = Fact::of(FactKind::Request, "v0", "carol asks for v0: please").client("carol").message("please");
+    let expected =
+        Fact::of(EventName::RequestReceived, "v0", "carol asks for v0: please").client("carol").message("please");
     assert_eq!(fact, Some(&expected));
 }
 

@@ -141,7 +141,7 @@ impl Studio {
                 self.clients[c].replies.push((id, reply));
             }
             Effect::Fact(fact) => {
-                self.note(|_| format!("{}: fact {:?} {}", NAMES[c], fact.kind, fact.text));
+                self.note(|_| format!("{}: fact {:?} {}", NAMES[c], fact.name, fact.text));
                 self.clients[c].facts.push(*fact);
             }
             Effect::AskHook(_) => {}

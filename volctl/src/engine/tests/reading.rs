@@ -7,6 +7,7 @@ use ondisk::{Generation, GrantState, Incarnation, MountState, ReadersPolicy};
 use super::desk::{ALICE, CAROL, Desk, V, generation, grant, healthy};
 use crate::engine::effect::Busy;
 use crate::engine::{Command, Effect, Job, JobDone, PageView, Reply};
+use crate::wire::event::EventName;
 use crate::wire::outcome::{ExitCode, Failure};
 
 fn busy() -> Vec<Busy> {
@@ -217,6 +218,8 @@ fn a_refresh_that_fails_keeps_the_old_generation() {
     assert_eq!(desk.failure(id).why, "damaged");
     assert_eq!((desk.own().seen, desk.own().state), (generation(20, 1), MountState::ReadOnly));
     assert!(desk.own().holds(generation(20, 1)) && !desk.own().holds(generation(20, 2)));
+    let told = |e: &Effect| matches!(e, Effect::Fact(f) if f.name == EventName::RefreshFailed);
+    assert_eq!(desk.effects.iter().filter(|e| told(e)).count(), 1);
 }
 
 /// Runs of the simulator found commands that waited a minute for what the write privilege had made needless meanwhile.

@@ -7,7 +7,7 @@ use ondisk::{GrantState, Incarnation, ReadersPolicy};
 use super::desk::{ALICE, BOB, CAROL, Desk, V, generation, grant, healthy};
 use crate::engine::effect::Probe;
 use crate::engine::status::Surroundings;
-use crate::engine::{Command, Effect, FactKind, Job, JobDone};
+use crate::engine::{Command, Effect, Job, JobDone};
 use crate::wire::status::{Access, ClientMount, Enforcement, VolumeState, WaitsFor};
 
 #[test]
@@ -190,19 +190,6 @@ fn the_queue_is_shown_in_its_order() {
     assert_eq!(names, ["carol", "alice"]);
 }
 
-/// The facts about who writes, as they came; they are taken from the list.
-fn tenures(desk: &mut Desk) -> Vec<(FactKind, String)> {
-    let mut told = Vec::new();
-    desk.effects.retain(|effect| match effect {
-        Effect::Fact(f) if matches!(f.kind, FactKind::PeerGranted | FactKind::PeerReleased | FactKind::Revoked) => {
-            told.push((f.kind, f.client.clone()));
-            false
-        }
-        _ => true,
-    });
-    told
-}
-
 #[test]
 fn since_when_somebody_writes_is_counted_from_the_poll_that_showed_the_grant() {
     let mut desk = Desk::new(ReadersPolicy::Live).published();
@@ -218,26 +205,6 @@ fn since_when_somebody_writes_is_counted_from_the_poll_that_showed_the_grant() {
     assert_eq!(desk.status().writer_age_ms, None, "not seen by a poll yet");
     desk.step();
     assert_eq!(desk.status().writer_age_ms, Some(0));
-}
-
-#[test]
-fn who_gets_and_who_loses_the_write_privilege_is_an_event_once() {
-    let mut desk = Desk::new(ReadersPolicy::Live).published().held_by(ALICE, 20);
-    desk.settle();
-    assert_eq!(tenures(&mut desk), [(FactKind::PeerGranted, "alice".into())], "found at the log-on");
-    desk.wait(Duration::from_secs(1));
-    assert_eq!(tenures(&mut desk), []);
-    desk.table().writer = Some(grant(CAROL, 40, GrantState::Held));
-    desk.step();
-    let both = [(FactKind::PeerReleased, "alice".into()), (FactKind::PeerGranted, "carol".into())];
-    assert_eq!(tenures(&mut desk), both);
-    desk.table().writer = Some(grant(CAROL, 40, GrantState::Revoked));
-    desk.step();
-    desk.step();
-    assert_eq!(tenures(&mut desk), [(FactKind::Revoked, "carol".into())]);
-    desk.table().writer = None;
-    desk.step();
-    assert_eq!(tenures(&mut desk), [(FactKind::PeerReleased, "carol".into())]);
 }
 
 #[test]
