@@ -1,7 +1,8 @@
 //! After the trouble: everything is mended, and then it must be as if nothing had happened.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use volctl::wire::status::{ClientState, VolumeState};
@@ -74,10 +75,7 @@ fn gets_through(stage: &Stage, client: &Client, round: u64, last: bool) -> Resul
     let work = || -> Result<(), String> {
         let _ = std::fs::remove_file(client.path(VOLUME, FILLER));
         let path = client.path(VOLUME, &format!("turn-{}", client.name()));
-        let written = File::create(&path).and_then(|mut file| {
-            file.write_all(format!("{round}").as_bytes())?;
-            file.sync_all()
-        });
+        let written = write_once_there_is_room(stage, &path, &format!("{round}"));
         written.map_err(|e| format!("{}: {e}", path.display()))?;
         if last { stage.ledger.check(&client.path(VOLUME, "")) } else { Ok(()) }
     };
@@ -87,6 +85,23 @@ fn gets_through(stage: &Stage, client: &Client, round: u64, last: bool) -> Resul
     }
     let released = client.cli(&["release", VOLUME]);
     if released.code == 0 { Ok(()) } else { Err(format!("it is not given back: {released}")) }
+}
+
+/// What was removed from a full volume is room only once the readers have gone over to a state without it.
+fn write_once_there_is_room(stage: &Stage, path: &Path, text: &str) -> io::Result<()> {
+    let until = Instant::now() + stage.studio().timings.dead() + SLACK;
+    loop {
+        let written = File::create(path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+        match written {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Nobody wrote who might not, and everything that can be checked is clean.

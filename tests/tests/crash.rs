@@ -7,8 +7,10 @@ pub(crate) mod disk;
 mod oracle;
 pub(crate) mod verbs;
 
-use lockdriver::check::{Severity, check};
-use ondisk::Geometry;
+use std::collections::BTreeMap;
+
+use lockdriver::check::{BlockId, Severity, blocks, check};
+use ondisk::{Geometry, SlotSector};
 
 use disk::{Recording, Step};
 use oracle::{open, survives_every_crash};
@@ -83,6 +85,45 @@ fn an_init_that_crashes_leaves_the_old_control_volume_none_or_a_whole_new_one() 
         }
     });
     assert!(count > 150, "{count} crashes");
+}
+
+/// Trace C2: what others act upon at once may not lie in a volatile cache (section 5). Beats may, and the release, which says
+/// only what a crash would say; and cells, which are flushed before a header names them.
+#[test]
+fn trace_c2_tickets_claims_pages_and_headers_are_written_through() {
+    let mut seen = BTreeMap::<&str, usize>::new();
+    for recording in clients::a_day().iter().chain(&clients::a_log_on_from_elsewhere()) {
+        let geometry = check(&recording.base).geometry().expect("a control volume").clone();
+        let mut now = recording.base.clone();
+        for step in &recording.steps {
+            let Step::Write { offset, bytes, fua } = step else { continue };
+            let at = *offset as u64;
+            let (id, ..) =
+                blocks(&geometry).find(|(_, start, len)| (*start, *len) == (at, bytes.len())).expect("a block");
+            let told = match id {
+                BlockId::Slot(slot, sector) => {
+                    let place = geometry.slot_sector(slot, sector.into());
+                    let said = |bytes: &[u8]| SlotSector::decode(bytes, place).valid().expect("a slot");
+                    let old = said(now.get(at, bytes.len()).expect("within the disk"));
+                    let new = said(bytes);
+                    let raised = new.choosing && !old.choosing
+                        || new.ticket > old.ticket
+                        || new.incarnation != old.incarnation
+                        || new.page_sequence > old.page_sequence;
+                    raised.then_some("slot")
+                }
+                BlockId::Page(..) => Some("page"),
+                BlockId::Header(_) => Some("header"),
+                BlockId::Superblock(_) | BlockId::Cell(..) => None,
+            };
+            if let Some(what) = told {
+                assert!(fua, "{}: a {what} that may lie in a cache", recording.name);
+                *seen.entry(what).or_default() += 1;
+            }
+            now.put(*offset, bytes);
+        }
+    }
+    assert!(seen["slot"] > 30 && seen["page"] >= 4 && seen["header"] > 20, "{seen:?}");
 }
 
 /// The tests above can fail: a program that wrote in another order, or without making sure, would be caught.

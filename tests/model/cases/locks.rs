@@ -134,7 +134,7 @@ fn bakeries() -> Vec<Entry> {
         bakery("a kill, a late write", 3, Budget { kills: 1, restarts: 1, late: 1, ..peace }, None, true),
         bakery("two lapses", 3, Budget { lapses: 2, restarts: 2, ..peace }, None, true),
         bakery("three of two rounds", 3, Budget { rounds: 2, ..peace }, None, true),
-        bakery("a bad sector", 3, Budget { bad_reads: 1, lapses: 1, restarts: 1, ..peace }, None, true),
+        bakery("a bad sector", 3, Budget { bad_reads: 1, ..peace }, None, true),
         bakery("two rounds", 2, Budget { rounds: 2, lapses: 1, restarts: 1, late: 1, ..peace }, None, true),
     ]
 }

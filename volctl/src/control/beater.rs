@@ -345,3 +345,110 @@ fn judge(result: std::io::Result<()>) -> Written {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use lockdriver::device::MemoryDevice;
+    use ondisk::{Incarnation, Uuid};
+
+    use super::*;
+    use crate::control::machine::RealMachine;
+
+    const LENGTH: Duration = Duration::from_millis(200);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    struct Login {
+        beater: Beater,
+        device: Arc<MemoryDevice>,
+        geometry: Geometry,
+        deadline: SharedDeadline,
+        begun: Duration,
+    }
+
+    impl Login {
+        /// It beats every 2 ms, under a lease that nothing but a hang ends within the hour.
+        fn begin(rules: Rules) -> Self {
+            let geometry = Geometry::plan(Uuid::from_u128(7), 4, 3, 512, 64 << 20).expect("a plan");
+            let device = Arc::new(MemoryDevice::new(64 << 20, 512));
+            let deadline = SharedDeadline::create().expect("shared memory");
+            let beater = Beater::start(BeaterSetup {
+                machine: RealMachine::shared(),
+                device: device.clone(),
+                geometry: geometry.clone(),
+                slot: SlotIndex(1),
+                beat: Duration::from_millis(2),
+                length: LENGTH,
+                deadline: deadline.clone(),
+                lease: Arc::new(Mutex::new(Lease::new(LENGTH))),
+                doubts: Arc::new(()),
+                rules,
+            })
+            .expect("a thread");
+            let begun = RealMachine.now();
+            let sector = SlotSector { incarnation: Incarnation(1), logged_on: true, ..SlotSector::default() };
+            assert_eq!(beater.claim(sector, begun + HOUR), Written::Stable);
+            deadline.extend(RealMachine.now(), begun + HOUR).expect("it lives");
+            Self { beater, device, geometry, deadline, begun }
+        }
+
+        fn beats(&self) -> u64 {
+            let place = self.geometry.slot_sector(SlotIndex(1), Incarnation(1).sector());
+            let mut bytes = AlignedBuf::zeroed(self.geometry.stride());
+            self.device.read_at(place.offset, &mut bytes).expect("it is in memory");
+            SlotSector::decode(&bytes, place).valid().expect("a slot").beat
+        }
+
+        fn is_live(&self) -> bool {
+            self.deadline.get(RealMachine.now()).is_live()
+        }
+
+        fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+            let patience = Instant::now() + Duration::from_secs(30);
+            while !condition(self) {
+                assert!(Instant::now() < patience, "{what}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+
+        /// For how long it lived on by beating, if it does no more.
+        fn ends(&self) -> Duration {
+            self.wait_until("it hangs, and its login goes on", |login| !login.is_live());
+            let beats = self.beats();
+            assert!(beats > 1, "it did beat");
+            assert_eq!(self.beater.slot(true, |sector| sector.waiting = true), Written::NotAllowed);
+            assert_eq!(self.beats(), beats, "not one beat after the end");
+            RealMachine.now() - self.begun
+        }
+
+        /// It beats for longer than a lease, and lives.
+        fn lives(&self) {
+            self.wait_until("it beats", |login| login.beats() > 10 && RealMachine.now() > login.begun + LENGTH * 2);
+            assert!(self.is_live());
+        }
+    }
+
+    /// Trace B1: the thread that holds the semaphore hung (in a D state, say), the beats went on, and nobody could ever pass it.
+    #[test]
+    fn trace_b1_an_engine_or_a_tenure_that_hangs_ends_its_login_though_it_beats() {
+        let engine = Login::begin(Rules::default());
+        engine.beater.engine_ticked(engine.begun);
+        assert!(engine.ends() > LENGTH, "not before a lease is over");
+
+        let tenure = Login::begin(Rules::default());
+        tenure.beater.engine_ticked(tenure.begun + HOUR);
+        tenure.beater.tenure(Some(tenure.begun));
+        assert!(tenure.ends() > LENGTH, "not before a lease is over");
+
+        let healthy = Login::begin(Rules::default());
+        healthy.beater.engine_ticked(healthy.begun + HOUR);
+        healthy.beater.tenure(Some(healthy.begun));
+        healthy.beater.tenure(None);
+        healthy.lives();
+
+        let without_the_rule = Login::begin(Rules { hung_ends: false, ..Rules::default() });
+        without_the_rule.beater.engine_ticked(without_the_rule.begun);
+        without_the_rule.lives();
+    }
+}

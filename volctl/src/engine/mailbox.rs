@@ -387,7 +387,7 @@ impl Engine {
                 asked.insert(table.uuid);
                 if self.mailbox.told.insert(standing.request.id) {
                     let from = world.name(standing.from.slot);
-                    let text = format!("{from} asks for {}: {}", table.name, standing.request.message);
+                    let text = format!("{from} asks for {}{}", table.name, after_colon(&standing.request.message));
                     let fact = Fact::of(EventName::RequestReceived, table.name.as_str(), text)
                         .client(from)
                         .message(standing.request.message.as_str());
