@@ -20,6 +20,8 @@ pub(crate) struct Oracle {
     pub(crate) tables: Vec<Option<VolumeTable>>,
     /// The highest commit that could be elected at any time.
     top: CommitNo,
+    /// The elected header landed when somebody with a greater epoch was inside already.
+    overtaken: bool,
     /// The highest commit that was acknowledged.
     pub(crate) acknowledged: CommitNo,
     /// The highest epoch under which somebody was inside.
@@ -173,8 +175,10 @@ impl World {
         self.note(|_| format!("the tables are at commit {}", header.commit));
         let top = self.oracle.top;
         self.oracle.top = top.max(header.commit);
-        // A late header of somebody whose commit was never acknowledged may come between the two copies of a commit.
-        let came_between = header.commit <= top && before.commit > self.oracle.acknowledged;
+        // A late header of somebody whose commit was never acknowledged may come between the two copies of a commit, or be there
+        // from when the next holder has read the tables until it has written them.
+        let overtaken = std::mem::replace(&mut self.oracle.overtaken, header.commit.epoch < self.oracle.inside);
+        let came_between = (overtaken || header.commit <= top) && before.commit > self.oracle.acknowledged;
         if header.commit > before.commit && !came_between {
             for (i, (new, old)) in header.cells.iter().zip(&before.cells).enumerate() {
                 if new != old && new.commit.epoch != header.commit.epoch {
@@ -226,8 +230,8 @@ impl World {
     }
 
     /// Somebody is inside the semaphore, who began to wait after so many turns of all. A lease that is over stays over: whoever enters
-    /// without one can write nothing, so others need not come after its number.
-    pub(crate) fn look_at_entry(&mut self, proc: ProcId, epoch: u64, since: u64) {
+    /// without one (an older login's thread, say, while its daemon has a new login) can write nothing, so its number matters to nobody.
+    pub(crate) fn look_at_entry(&mut self, proc: ProcId, epoch: u64, since: u64, live: bool) {
         let (before, calm) = (self.oracle.waits.turns - since, self.calm);
         self.oracle.waits.turn(before, calm);
         let who = self.name(self.procs[proc].host);
@@ -236,8 +240,6 @@ impl World {
         if epoch == last {
             self.fail(format!("{who} is inside with epoch {epoch}, which was used before"));
         }
-        let now = self.clock_of(self.procs[proc].host);
-        let live = self.procs[proc].deadline.as_ref().is_some_and(|d| d.get(now).is_live());
         if epoch < last && live {
             self.fail(format!("{who} is inside with epoch {epoch} after {last} was"));
         }

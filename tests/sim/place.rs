@@ -146,7 +146,8 @@ fn watched(place: &Place, session: &Session, decide: &mut Decide<'_>) -> Result<
     let done = session.transact_unless(&stop, &mut |actor, world: &Seen<'_>| {
         let since = begun.get().expect("it has waited");
         entered.set(true);
-        place.shared.world().look_at_entry(place.proc, actor.epoch, since);
+        let live = session.deadline.get(place.volume.machine.now()).is_live();
+        place.shared.world().look_at_entry(place.proc, actor.epoch, since, live);
         decide(actor, world)
     });
     if done.is_err() && !entered.get() && session.is_live() && !place.is_dead() {
