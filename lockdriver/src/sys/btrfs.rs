@@ -52,6 +52,7 @@ mod raw {
     use super::{FsInfoArgs, SubvolInfoArgs, VolArgs, VolArgsV2};
 
     nix::ioctl_write_ptr!(ioc_forget_dev, 0x94, 5, VolArgs);
+    nix::ioctl_none!(ioc_sync, 0x94, 8);
     nix::ioctl_write_ptr!(ioc_snap_destroy, 0x94, 15, VolArgs);
     nix::ioctl_write_ptr!(ioc_wait_sync, 0x94, 22, u64);
     nix::ioctl_write_ptr!(ioc_snap_create_v2, 0x94, 23, VolArgsV2);
@@ -109,7 +110,7 @@ pub fn snapshot_read_only(source: impl AsFd, directory: impl AsFd, name: &str) -
     unsafe { raw::ioc_snap_create_v2(directory.as_fd().as_raw_fd(), &args) }.map(drop)
 }
 
-/// Deletes the subvolume `name` in `directory`; its blocks are freed later, in the background.
+/// Deletes the subvolume `name` in `directory`; its blocks are freed later, in the background: see [`free_deleted`].
 ///
 /// # Errors
 /// `ENOENT`, `EPERM`, `EBUSY`, or `EINVAL` when it is not a subvolume.
@@ -130,6 +131,16 @@ pub fn commit(mount: impl AsFd) -> nix::Result<()> {
     unsafe { raw::ioc_start_sync(fd, &mut transid) }?;
     // SAFETY: WAIT_SYNC reads exactly one u64, which lives on our stack.
     unsafe { raw::ioc_wait_sync(fd, &transid) }.map(drop)
+}
+
+/// Wakes the kernel's thread that frees the blocks of deleted subvolumes, after a commit. By itself it wakes at each commit interval
+/// only (30 s), whoever else commits meanwhile.
+///
+/// # Errors
+/// `ENOTTY` when it is not btrfs, `EIO` or `EROFS` when it can no longer commit.
+pub fn free_deleted(mount: impl AsFd) -> nix::Result<()> {
+    // SAFETY: BTRFS_IOC_SYNC takes no argument.
+    unsafe { raw::ioc_sync(mount.as_fd().as_raw_fd()) }.map(drop)
 }
 
 /// What the file system that the descriptor lies on says about itself.

@@ -15,7 +15,7 @@ use crate::volumes::busy::{Scope, who_holds};
 use crate::volumes::fscheck::{CheckOutcome, check_unchanged};
 use crate::volumes::mounting::{error::UnmountError, mount_writer};
 use crate::volumes::publish::snapshots::{
-    delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
+    delete_snapshot, free_deleted, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
 use crate::volumes::publish::{
     PublishError, Sample, changed_since, has_given_up, publish_freeze, sample, sample_frozen,
@@ -152,6 +152,11 @@ impl Workshop {
         writer.delete_doomed(spec, &directory);
         writer.sample = self.make_public(spec, &directory, generation, modified_ms, writer)?;
         writer.owed = false;
+        if spec.readers == ReadersPolicy::Snapshot
+            && let Err(e) = free_deleted(&directory)
+        {
+            tracing::warn!(event = "volume.freed_later", volume = spec.name, error = %e, "deleted snapshots are freed later");
+        }
         Ok(JobDone::Published { generation: Some(generation), modified_ms })
     }
 

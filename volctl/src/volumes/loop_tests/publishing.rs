@@ -1,18 +1,21 @@
 //! What is published is what a reader on a loop device of its own sees.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lockdriver::gate::{Kind, LoopGate, Mark, Mode, Opening};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::*;
 use crate::volumes::mounting::{MountError, mount_reader};
 use crate::volumes::publish::snapshots::{
-    delete_snapshot, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
+    delete_snapshot, free_deleted, list_snapshots, publish_snapshot, relocation_running, switch_reclaim_off,
 };
 use crate::volumes::publish::{PublishError, changed_since, publish_freeze, sample, sample_frozen};
 use crate::volumes::snapshot_name;
@@ -247,6 +250,44 @@ fn loop_snapshots_are_listed_deleted_and_never_replaced() {
     assert!(matches!(gone, Err(MountError::NoSnapshot { .. })), "{gone:?}");
     let plain = mount_reader(&device, FsKind::Btrfs, Some(".volctl/gen-5-5"));
     assert!(matches!(plain, Err(MountError::NoSnapshot { .. })), "{plain:?}");
+}
+
+/// The campaign filled a volume: what was deleted from it stood in snapshots, and after these were deleted, too, it was room only half a
+/// minute later, when the kernel looked at them by itself.
+#[test]
+fn loop_the_room_of_a_deleted_snapshot_is_there_at_once() {
+    let mut bed = Bed::new(FsKind::Btrfs);
+    bed.writer(FsKind::Btrfs);
+    let mount = bed.root.open("w").unwrap();
+    let filler = bed.root.path_of("w").join("filler");
+    let file = File::create(&filler).unwrap();
+    let (mut at, mut step) = (0, 16 << 20);
+    while step >= 4096 {
+        match fallocate(&file, FallocateFlags::empty(), at, step) {
+            Ok(()) => at += step,
+            Err(errno) => {
+                assert_eq!(errno, Errno::ENOSPC);
+                step /= 2;
+            }
+        }
+    }
+    drop(file);
+    publish_snapshot(&mount, generation(2, 1)).unwrap();
+    fs::remove_file(&filler).unwrap();
+    publish_snapshot(&mount, generation(2, 2)).unwrap();
+    delete_snapshot(&mount, generation(2, 1)).unwrap();
+    let write = || {
+        let file = File::create(bed.root.path_of("w").join("new"))?;
+        fallocate(&file, FallocateFlags::empty(), 0, 1 << 20)?;
+        file.sync_all()
+    };
+    free_deleted(&mount).unwrap();
+    let begun = Instant::now();
+    while let Err(e) = write() {
+        assert_eq!(e.kind(), ErrorKind::StorageFull);
+        assert!(begun.elapsed() < Duration::from_secs(10), "still full");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// An adopted file system may have another default subvolume than its top level.

@@ -90,6 +90,14 @@ pub fn delete_snapshot(mount: impl AsFd, generation: Generation) -> Result<bool,
     }
 }
 
+/// Has the room of deleted snapshots freed now, so that a full volume has room again soon after something was deleted from it.
+///
+/// # Errors
+/// Only what the system says; the room comes later, then.
+pub fn free_deleted(mount: impl AsFd) -> Result<(), PublishError> {
+    btrfs::free_deleted(mount).map_err(PublishError::errno("freeing deleted snapshots"))
+}
+
 /// Opens `.volctl`; with `make`, makes it first. Nothing but root may look into it: a snapshot ignores nobody's
 /// rights, but shows files that their owner has deleted since.
 fn open_directory(mount: impl AsFd, make: bool) -> Result<Option<OwnedFd>, PublishError> {
