@@ -332,9 +332,9 @@ impl World {
         } else if whole {
             self.disk.harmed.remove(&(region, block));
         }
-        self.oracle.writer = Some(host);
+        (self.oracle.writer, self.oracle.late) = (Some(host), harmful);
         self.look_at_landing(region);
-        self.oracle.writer = None;
+        (self.oracle.writer, self.oracle.late) = (None, false);
     }
 
     /// The issuer hears of its I/O.

@@ -290,6 +290,9 @@ impl World {
         let unreadable = self.rng.one_in(2);
         self.count(if region == Region::Slot { "a slot goes bad" } else { "a block goes bad" });
         self.note(|_| format!("the {region:?} block at {block} goes bad (unreadable: {unreadable})"));
+        if region == Region::Slot {
+            self.forget_tickets();
+        }
         self.disk.rot(region, block, len, unreadable);
         self.look_at_landing(region);
     }

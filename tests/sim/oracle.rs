@@ -20,8 +20,10 @@ pub(crate) struct Oracle {
     pub(crate) tables: Vec<Option<VolumeTable>>,
     /// The highest commit that could be elected at any time.
     top: CommitNo,
-    /// The elected header landed when somebody with a greater epoch was inside already.
-    overtaken: bool,
+    /// What lands just now, its writer does not count on: it has heard of an error, or is gone.
+    pub(crate) late: bool,
+    /// The elected header landed late.
+    came_late: bool,
     /// The highest commit that was acknowledged.
     pub(crate) acknowledged: CommitNo,
     /// The highest epoch under which somebody was inside.
@@ -177,8 +179,8 @@ impl World {
         self.oracle.top = top.max(header.commit);
         // A late header of somebody whose commit was never acknowledged may come between the two copies of a commit, or be there
         // from when the next holder has read the tables until it has written them.
-        let overtaken = std::mem::replace(&mut self.oracle.overtaken, header.commit.epoch < self.oracle.inside);
-        let came_between = (overtaken || header.commit <= top) && before.commit > self.oracle.acknowledged;
+        let came_late = std::mem::replace(&mut self.oracle.came_late, self.oracle.late);
+        let came_between = (came_late || header.commit <= top) && before.commit > self.oracle.acknowledged;
         if header.commit > before.commit && !came_between {
             for (i, (new, old)) in header.cells.iter().zip(&before.cells).enumerate() {
                 if new != old && new.commit.epoch != header.commit.epoch {
@@ -246,6 +248,12 @@ impl World {
         if live {
             self.oracle.inside = last.max(epoch);
         }
+    }
+
+    /// A slot went bad, and with it, perhaps, the only place where the epoch of a tenure stood that has committed nothing: then the next
+    /// one may be lower. It takes a late header of that tenure as well to do harm by that.
+    pub(crate) fn forget_tickets(&mut self) {
+        self.oracle.inside = self.oracle.header.as_ref().map_or(0, |h| h.commit.epoch);
     }
 
     /// A change was acknowledged.
