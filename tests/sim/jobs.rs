@@ -213,7 +213,7 @@ impl Shop {
     /// Makes the state on disk clean, and says so in the page; programs wait on.
     fn raise(&self, id: GateId, wanted: Generation) -> Result<Generation, Failure> {
         self.frozen(id, true);
-        let generation = self.world(|w| {
+        let published = self.world(|w| {
             let open = w.volumes.gates[id].open && !w.procs[self.place.proc].dead;
             if !open {
                 return None;
@@ -229,18 +229,20 @@ impl Shop {
             }
             // It is spent, also where its page does not get to the disk.
             let twice = volume.published.insert(generation, content).is_some_and(|c| c != content);
-            let gate = &mut w.volumes.gates[id];
-            (gate.published, gate.sampled) = (Some(generation), content);
+            w.volumes.gates[id].published = Some(generation);
             if twice {
                 w.fail(format!("generation {generation} is published twice, with different content"));
             }
-            Some(generation)
+            Some((generation, content))
         });
-        let Some(generation) = generation else {
+        let Some((generation, content)) = published else {
             return Err(Failure::failed("nothing is published", "the gate is closed", "see the log"));
         };
         let uuid = self.world(|w| w.volumes.list[self.volume].uuid);
-        self.session.raise(uuid, generation, 5).map(|()| generation)
+        self.session.raise(uuid, generation, 5)?;
+        // Until the page says so it is owed, as in the daemon's own jobs.
+        self.world(|w| w.volumes.gates[id].sampled = content);
+        Ok(generation)
     }
 
     fn publish(&self, wanted: Generation, always: bool) -> JobDone {
