@@ -27,10 +27,10 @@ impl Presence {
     }
 }
 
-/// How the last poll showed each client, by slot; none before the first, so that those who were found are no news.
+/// How each client was seen last, by slot; none before the first look at it, so that those who were found are no news.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Company {
-    seen: Option<Vec<Option<Presence>>>,
+    seen: Vec<Option<Presence>>,
 }
 
 /// Nothing that the engine does follows from it, as with the tenures.
@@ -41,30 +41,27 @@ impl Hash for Company {
 impl Engine {
     /// Notes who came, left or fell silent since the last poll.
     pub(crate) fn watch_company(&mut self, world: &World<'_>) {
-        let clients = world.tables.clients.len();
-        let now = || world.peers.iter().take(clients).map(Presence::of);
-        let Some(before) = self.company.seen.replace(now().collect()) else { return };
-        for (peer, (before, now)) in world.peers.iter().zip(before.into_iter().zip(now())) {
-            let Some(now) = now else {
-                // What was known last is what the next good look is compared with.
-                if let Some(seen) = self.company.seen.as_mut().and_then(|seen| seen.get_mut(peer.slot.index())) {
-                    *seen = before;
-                }
-                continue;
-            };
-            if peer.slot != self.me() && before.is_some_and(|before| before != now) {
+        let before = std::mem::take(&mut self.company.seen);
+        let seen = |peer: &Peer| before.get(peer.slot.index()).copied().flatten();
+        for peer in world.peers.iter().take(world.tables.clients.len()) {
+            let now = Presence::of(peer).or_else(|| seen(peer));
+            self.company.seen.push(now);
+            if let (Some(before), Some(now)) = (seen(peer), now)
+                && before != now
+                && peer.slot != self.me()
+            {
                 self.tell_presence(peer, before, now, world);
             }
         }
     }
 
-    fn tell_presence(&mut self, peer: &Peer, before: Option<Presence>, now: Presence, world: &World<'_>) {
+    fn tell_presence(&mut self, peer: &Peer, before: Presence, now: Presence, world: &World<'_>) {
         let name = world.name(peer.slot);
         let (event, text) = match (before, now) {
             (_, Presence::Off) if peer.reaped => return,
             (_, Presence::Off) => (EventName::PeerOff, format!("{name} has logged off")),
             (_, Presence::Silent(_)) => (EventName::PeerDead, format!("{name} is silent: it beats no more")),
-            (Some(Presence::Silent(old)), Presence::On(new)) if old == new => {
+            (Presence::Silent(old), Presence::On(new)) if old == new => {
                 (EventName::PeerOn, format!("{name} beats again"))
             }
             (_, Presence::On(_)) => (EventName::PeerOn, format!("{name} has logged on")),
